@@ -1,0 +1,229 @@
+/* ecad.h - the C interface of libecad, which runs diffusion transformers by compiled caching schedules.
+ *
+ *   ecad_error err = ECAD_ERROR_INIT;
+ *   ecad_device_config cfg = ECAD_DEVICE_CONFIG_INIT;
+ *   ecad_device *dev; ecad_weights *w; ecad_program *prog; ecad_state *st;
+ *   if (ecad_device_open(&cfg, &dev, &err)) return puts(err.message);
+ *   ecad_weights_open(dev, "transformer.safetensors", &w, &err);
+ *   ecad_program_load(dev, w, bytes, nbytes, &prog, &err);
+ *   ecad_state_create(prog, &st, &err);
+ *   ecad_state_write(st, "latents", latents, latents_bytes, &err);   ... prompt_embeds, prompt_counts
+ *   ecad_run_schedule(st, prog, 0, NULL, &err);
+ *   ecad_state_read(st, "latents", latents, latents_bytes, &err);
+ *
+ * Every function that can fail returns an ecad_status and fills *err when err is not NULL. Nothing here throws, aborts or exits. Objects are released in
+ * any order: what still depends on them keeps them alive. Releasing NULL is fine.
+ *
+ * Threads. device, weights, program: any number of threads. state: one thread at a time. Calls on one device are
+ * serialised; two devices run side by side. ecad_cancel: any thread or signal handler.
+ *
+ * Structs start with struct_size (set by the _INIT macros): a newer library reads what the caller's header knew.
+ * This header is C99 and C++11. */
+#ifndef ECAD_H
+#define ECAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define ECAD_API __declspec(dllexport)
+#else
+#define ECAD_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ECAD_ABI_MAJOR 0
+#define ECAD_ABI_MINOR 1
+
+/* ---- status and errors ---------------------------------------------------------------------------------------- */
+
+typedef int32_t ecad_status; /* ECAD_OK, or one of the codes below; ECAD_CANCELLED is positive: no error */
+enum {
+  ECAD_OK = 0,
+  ECAD_CANCELLED = 1,
+  ECAD_INVALID_ARGUMENT = -1,
+  ECAD_OUT_OF_MEMORY = -2,
+  ECAD_UNSUPPORTED = -3,    /* valid, but this backend cannot */
+  ECAD_BAD_PROGRAM = -4,    /* program bytes fail validation */
+  ECAD_BAD_WEIGHTS = -5,    /* safetensors file malformed, tensor missing or of another shape */
+  ECAD_SHAPE_MISMATCH = -6, /* caller's bytes do not fit the tensor, or state and program have different layouts */
+  ECAD_DEVICE_ERROR = -7,
+  ECAD_NO_DEVICE = -8,
+  ECAD_IO_ERROR = -9,
+  ECAD_NOT_READY = -10,     /* a buffer is read that was never written */
+  ECAD_INTERNAL = -11
+};
+
+/* Caller-owned: no allocation, no thread-local. message is one line, always terminated. op is the index of the op
+ * concerned or -1. */
+typedef struct ecad_error {
+  uint32_t struct_size;
+  ecad_status code;
+  int32_t device_code; /* errno or cudaError_t, 0 if none */
+  int32_t op;
+  char message[496];
+} ecad_error;
+#define ECAD_ERROR_INIT { sizeof(ecad_error), 0, 0, -1, { 0 } }
+
+ECAD_API uint32_t ecad_abi_version(void);            /* major << 16 | minor */
+ECAD_API const char *ecad_version_string(void);      /* static */
+ECAD_API const char *ecad_status_name(ecad_status);  /* static, "ok" ... "unknown" */
+
+/* ---- device --------------------------------------------------------------------------------------------------- */
+
+typedef struct ecad_device ecad_device;
+
+enum { ECAD_BACKEND_REFERENCE = 0, ECAD_BACKEND_CPU = 1, ECAD_BACKEND_CUDA = 2 }; /* int32_t in structs */
+
+/* CPU instruction sets the cpu backend may use; the default is all that the machine has. */
+enum { ECAD_ISA_AUTO = 0, ECAD_ISA_GENERIC = 1, ECAD_ISA_AVX2 = 2, ECAD_ISA_AVX512 = 3, ECAD_ISA_AMX = 4 };
+
+typedef struct ecad_device_config {
+  uint32_t struct_size;
+  int32_t backend;
+  int32_t ordinal;     /* CUDA device; 0 for others */
+  int32_t num_threads; /* cpu: size of the device's own team, 0: all cores */
+  int32_t isa;         /* cpu: ECAD_ISA_*, an upper bound */
+  uint32_t flags;      /* 0 */
+} ecad_device_config;
+#define ECAD_DEVICE_CONFIG_INIT { sizeof(ecad_device_config), ECAD_BACKEND_CPU, 0, 0, 0, 0 }
+
+typedef struct ecad_device_info {
+  uint32_t struct_size;
+  int32_t backend;
+  int32_t num_threads;
+  int32_t fast_bfloat16;  /* 1: the device multiplies bfloat16 faster than float32 */
+  uint64_t memory_total;  /* bytes */
+  uint64_t memory_used;   /* bytes that libecad holds on this device: packed weights, arena, states, pool */
+  uint64_t memory_peak;
+  char name[96];
+  char features[160];     /* "avx512f avx512_bf16 amx_bf16", "sm_90" */
+} ecad_device_info;
+
+/* Number of devices of a backend: 1 for reference and cpu; 0 for CUDA when not built in or without a driver (why, when
+ * not NULL, receives one line). */
+ECAD_API int32_t ecad_device_count(int32_t backend, char *why, size_t why_size);
+ECAD_API ecad_status ecad_device_open(const ecad_device_config *, ecad_device **out, ecad_error *err);
+ECAD_API ecad_status ecad_device_query(ecad_device *, ecad_device_info *inout, ecad_error *err);
+ECAD_API void ecad_device_release(ecad_device *);
+
+/* ---- weights -------------------------------------------------------------------------------------------------- */
+
+typedef struct ecad_weights ecad_weights;
+
+enum { ECAD_DTYPE_ANY = 0, ECAD_FLOAT32 = 1, ECAD_BFLOAT16 = 2, ECAD_FLOAT16 = 3, ECAD_FLOAT64 = 4, ECAD_INT32 = 5, ECAD_UINT8 = 6 };
+
+/* One tensor of a checkpoint, row-major and dense. data is borrowed: it stays valid and unchanged until the weights
+ * object is gone. It need not be aligned. */
+typedef struct ecad_tensor_desc {
+  const char *name;
+  int32_t dtype;
+  int32_t rank;
+  int64_t dims[4];
+  const void *data;
+  uint64_t nbytes;
+} ecad_tensor_desc;
+
+/* Programs look tensors up by name when they are loaded; packing for the backend happens then, once per tensor, and is
+ * shared by all programs of this weights object. */
+ECAD_API ecad_status ecad_weights_create(ecad_device *, const ecad_tensor_desc *, size_t count, ecad_weights **out, ecad_error *err);
+ECAD_API ecad_status ecad_weights_open(ecad_device *, const char *safetensors_path, ecad_weights **out, ecad_error *err);
+ECAD_API void ecad_weights_release(ecad_weights *);
+
+/* ---- programs ------------------------------------------------------------------------------------------------- */
+
+typedef struct ecad_program ecad_program;
+
+typedef struct ecad_program_info {
+  uint32_t struct_size;
+  uint32_t num_ops, num_sections, num_schedules, num_steps, num_ios;
+  uint64_t arena_bytes, persistent_bytes, slot_bytes, constant_bytes;
+  uint8_t layout_hash[32];
+} ecad_program_info;
+
+typedef struct ecad_io_info {
+  uint32_t struct_size;
+  int32_t dtype, rank, direction; /* direction: 1 input, 2 output, 3 both */
+  int64_t dims[4];
+  uint64_t nbytes;
+  char name[64];
+} ecad_io_info;
+
+typedef struct ecad_op_info {
+  uint32_t struct_size;
+  int32_t opcode, block, component, section;
+  uint64_t flops, bytes; /* of one execution: arithmetic, and operand bytes read and written once */
+  char name[64];
+} ecad_op_info;
+
+typedef struct ecad_run_item { uint32_t section, step; } ecad_run_item;
+
+/* Validates bytes (kernels/PROGRAM.md) without a device or weights. */
+ECAD_API ecad_status ecad_program_check(const void *bytes, size_t nbytes, ecad_error *err);
+/* Validates, finds and packs the weights it names, chooses kernels. weights may be NULL when the program names none.
+ * bytes are copied as far as they are needed. */
+ECAD_API ecad_status ecad_program_load(ecad_device *, ecad_weights *, const void *bytes, size_t nbytes, ecad_program **out, ecad_error *err);
+ECAD_API ecad_status ecad_program_query(const ecad_program *, ecad_program_info *inout, ecad_error *err);
+ECAD_API ecad_status ecad_program_io(const ecad_program *, uint32_t index, ecad_io_info *inout, ecad_error *err);
+ECAD_API ecad_status ecad_program_op(const ecad_program *, uint32_t index, ecad_op_info *inout, ecad_error *err);
+/* Items of schedule `index`: writes min(cap, *count) of them and sets *count to their number. */
+ECAD_API ecad_status ecad_program_schedule(const ecad_program *, uint32_t index, ecad_run_item *items, size_t cap, size_t *count, ecad_error *err);
+ECAD_API void ecad_program_release(ecad_program *);
+
+/* ---- state ---------------------------------------------------------------------------------------------------- */
+
+typedef struct ecad_state ecad_state;
+
+/* A state is a table of references to persistent buffers: latents, sampler history, prologue results, cache slots. It
+ * fits every program of the same layout hash on the same device. Buffers come from the device's pool when first written. */
+ECAD_API ecad_status ecad_state_create(ecad_program *, ecad_state **out, ecad_error *err);
+/* Copies the table, not the data: buffers are shared until one side writes them whole, which detaches. */
+ECAD_API ecad_status ecad_state_fork(ecad_state *, ecad_state **out, ecad_error *err);
+/* Drops every buffer. */
+ECAD_API ecad_status ecad_state_reset(ecad_state *, ecad_error *err);
+ECAD_API ecad_status ecad_state_write(ecad_state *, const char *io_name, const void *data, uint64_t nbytes, ecad_error *err);
+ECAD_API ecad_status ecad_state_read(ecad_state *, const char *io_name, void *data, uint64_t nbytes, ecad_error *err);
+/* As write and read, for any persistent buffer by its index among them (tests, tools). */
+ECAD_API ecad_status ecad_state_write_buffer(ecad_state *, uint32_t index, const void *data, uint64_t nbytes, ecad_error *err);
+ECAD_API ecad_status ecad_state_read_buffer(ecad_state *, uint32_t index, void *data, uint64_t nbytes, ecad_error *err);
+ECAD_API void ecad_state_release(ecad_state *);
+
+/* ---- run ------------------------------------------------------------------------------------------------------ */
+
+typedef struct ecad_cancel ecad_cancel;
+ECAD_API ecad_cancel *ecad_cancel_create(void); /* NULL when out of memory */
+ECAD_API void ecad_cancel_trigger(ecad_cancel *);
+ECAD_API void ecad_cancel_reset(ecad_cancel *);
+ECAD_API void ecad_cancel_release(ecad_cancel *);
+
+typedef struct ecad_op_time {
+  uint32_t item, op;        /* index into the run's items; index of the op in the program */
+  uint64_t start_ns, dur_ns; /* since the run began */
+} ecad_op_time;
+
+typedef struct ecad_run_args {
+  uint32_t struct_size;
+  uint32_t flags;      /* ECAD_RUN_* */
+  ecad_cancel *cancel; /* checked between ops; NULL: none */
+  int32_t (*on_item)(void *user, uint32_t done, uint32_t of); /* after each item, on the device's thread; nonzero cancels */
+  void *user;
+  ecad_op_time *times; /* caller's array; NULL: no per-op clock is read */
+  uint64_t times_cap;
+  uint64_t times_len;  /* out: how many would have been written */
+} ecad_run_args;
+#define ECAD_RUN_ARGS_INIT { sizeof(ecad_run_args), 0, NULL, NULL, NULL, NULL, 0, 0 }
+enum { ECAD_RUN_CHECK_FINITE = 1 }; /* after each op: the first NaN or infinity is an ECAD_DEVICE_ERROR that names step, block, op */
+
+/* Runs sections in order. Returns when done, ECAD_CANCELLED when cancelled (the state is then only good for reset,
+ * write or release). args may be NULL. */
+ECAD_API ecad_status ecad_run(ecad_state *, ecad_program *, const ecad_run_item *items, size_t count, ecad_run_args *args, ecad_error *err);
+/* Runs schedule `index` of the program from its first item to its last. */
+ECAD_API ecad_status ecad_run_schedule(ecad_state *, ecad_program *, uint32_t index, ecad_run_args *args, ecad_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
