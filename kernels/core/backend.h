@@ -1,0 +1,72 @@
+// What a backend implements. The core (device.cpp, state.cpp, run.cpp) owns threads, tables, validation and errors; a backend turns
+// validated ops into kernels once (bind) and runs them on resolved addresses.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "program.h"
+#include "status.h"
+
+namespace ecad {
+
+// One tensor of a checkpoint in host memory, dense, perhaps unaligned.
+struct WeightView {
+  const Tensor* tensor;  // dims as the program sees them
+  DType dtype;           // as stored: kF32, kBF16, kF16 (kF64 for tests)
+  const void* data;
+  uint32_t id;           // position in the weights object: the key of the packing cache
+};
+
+// An op's operand as a kernel sees it at run time: base address of the view (offset and step applied), null for absent operands.
+struct Operand {
+  void* data;
+};
+
+struct RunContext {
+  const Operand* in;
+  const Operand* out;
+  uint32_t step;
+};
+
+// A bound op. run is called on the device's own thread only; it may use the device's OpenMP team.
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  virtual Status run(const RunContext&) = 0;
+};
+
+// Packed weights of one weights object, kept by the backend; shared by every program bound to it.
+class WeightCache {
+ public:
+  virtual ~WeightCache() = default;
+};
+
+struct BindContext {
+  const Program* program;
+  const Op* op;
+  const WeightView* weights;  // one per op input; data null where that input is no weight
+  WeightCache* cache;         // null when the program has no weights
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::unique_ptr<WeightCache> new_weight_cache() = 0;
+  // Picks and prepares a kernel (packs weights through the cache). kUnsupported names what it cannot do.
+  virtual Status bind(const BindContext&, std::unique_ptr<Kernel>* out) = 0;
+  // Device memory. All sizes are rounded up by the caller to 64 bytes. null: out of memory.
+  virtual void* allocate(size_t bytes) = 0;
+  virtual void deallocate(void*, size_t bytes) = 0;
+  virtual Status upload(void* dst, const void* src, size_t bytes) = 0;    // host to device
+  virtual Status download(void* dst, const void* src, size_t bytes) = 0;  // device to host
+  virtual uint64_t packed_bytes() const = 0;  // held by weight caches and kernels
+};
+
+struct DeviceOptions { int32_t ordinal, num_threads, isa; };
+
+// Factories; each backend's folder defines one.
+Status make_reference_backend(const DeviceOptions&, std::unique_ptr<Backend>* out);
+Status make_cpu_backend(const DeviceOptions&, std::unique_ptr<Backend>* out);
+
+}  // namespace ecad
