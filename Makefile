@@ -1,0 +1,84 @@
+# ecadx: `make` builds build/ecadx and build/lib; `make demo` shows the product; `make test` tests it. `make help` lists the rest.
+PREFIX ?= /usr/local
+BUILD  := build
+GO     ?= go
+JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
+COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+
+LIB        := $(BUILD)/lib/libecad.a
+LIB_SRC    := $(shell find kernels -name '*.cpp' -o -name '*.h' -o -name '*.hpp' 2>/dev/null)
+STAMP      := cgo/libecad_stamp.h
+GO_SRC     := $(shell find . -name '*.go' -not -path './$(BUILD)/*' 2>/dev/null)
+GO_LDFLAGS := -X main.commit=$(COMMIT)
+
+.PHONY: all lib demo test test-c test-go race lint bench goldens install uninstall clean help deps sz
+
+all: $(BUILD)/ecadx ## build the command and the library (default)
+
+lib: $(LIB) $(STAMP) ## build libecad alone
+
+help: ## list the targets
+	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# ---- what the build needs ------------------------------------------------------------------------------------------
+
+deps: $(BUILD)/.deps ## install the build's packages on Debian-like machines, or say what is missing
+
+$(BUILD)/.deps: scripts/deps.sh
+	@mkdir -p $(BUILD)
+	@sh scripts/deps.sh
+	@touch $@
+
+# ---- libecad --------------------------------------------------------------------------------------------------------
+
+$(LIB): $(LIB_SRC) CMakeLists.txt | $(BUILD)/.deps
+	@cmake -S . -B $(BUILD)/cmake -DCMAKE_BUILD_TYPE=Release -DECAD_OUTPUT_DIR=$(abspath $(BUILD)) >$(BUILD)/cmake.log 2>&1 || { cat $(BUILD)/cmake.log; exit 1; }
+	@cmake --build $(BUILD)/cmake -j $(JOBS) --target ecad_static ecad_shared
+	@touch $@
+
+# The Go build cache notices this header, not the archive (see cgo/link.go).
+$(STAMP): $(LIB)
+	@printf '#define ECAD_ARCHIVE "%s"\n' "$$(cksum <$(LIB))" >$@.new
+	@cmp -s $@.new $@ && rm $@.new && touch $@ || mv $@.new $@
+
+# ---- the command ----------------------------------------------------------------------------------------------------
+
+$(BUILD)/ecadx: $(LIB) $(STAMP) $(GO_SRC) go.mod
+	$(GO) build -trimpath -ldflags '$(GO_LDFLAGS)' -o $@ ./cmd/ecadx
+
+demo: $(BUILD)/ecadx ## search schedules for the built-in miniature and show the front
+	@sh scripts/demo.sh $(BUILD)/ecadx $(BUILD)/demo
+
+# ---- checks ---------------------------------------------------------------------------------------------------------
+
+test: test-c test-go ## every test (what CI runs)
+
+test-c: | $(BUILD)/.deps ## the library's own tests, under ASan and UBSan
+	@cmake -S . -B $(BUILD)/sanitize -DECAD_SANITIZE=ON -DECAD_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >$(BUILD)/sanitize.log 2>&1 || { cat $(BUILD)/sanitize.log; exit 1; }
+	@cmake --build $(BUILD)/sanitize -j $(JOBS)
+	@cd $(BUILD)/sanitize && ctest --output-on-failure
+
+test-go: $(BUILD)/ecadx
+	$(GO) test ./...
+
+race: $(LIB) $(STAMP) ## the Go tests under the race detector
+	$(GO) test -race -short ./...
+
+lint: $(LIB) $(STAMP) sz ## gofmt, vet, file sizes
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
+	$(GO) vet ./...
+
+sz: ## fail on source files over 800 lines, name those over 500
+	@git ls-files '*.go' '*.c' '*.cpp' '*.h' '*.cu' '*.cuh' '*.py' | xargs wc -l | awk '$$2!="total" && $$1>500 {print ($$1>800?"too long":"long") ": " $$2 " " $$1; if($$1>800) bad=1} END {exit bad}'
+
+bench: $(BUILD)/ecadx ## measure this machine and write bench/results
+	@sh scripts/bench.sh $(BUILD)/ecadx
+
+# ---- installing -----------------------------------------------------------------------------------------------------
+
+install: all ## install command, libraries, header, pkg-config file and CMake package under PREFIX
+	@cmake --install $(BUILD)/cmake --prefix $(DESTDIR)$(PREFIX)
+	install -Dm755 $(BUILD)/ecadx $(DESTDIR)$(PREFIX)/bin/ecadx
+
+clean: ## remove everything that was built
+	rm -rf $(BUILD) $(STAMP)

@@ -1,0 +1,246 @@
+package ecad
+
+/*
+#include <stdlib.h>
+#include "ecad.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"sync"
+	"unsafe"
+)
+
+// Backend chooses an implementation of the program's ops.
+type Backend int32
+
+// The backends; values are those of ecad.h.
+const (
+	Reference Backend = C.ECAD_BACKEND_REFERENCE
+	CPU       Backend = C.ECAD_BACKEND_CPU
+	CUDA      Backend = C.ECAD_BACKEND_CUDA
+)
+
+func (b Backend) String() string {
+	switch b {
+	case Reference:
+		return "reference"
+	case CPU:
+		return "cpu"
+	case CUDA:
+		return "cuda"
+	}
+	return fmt.Sprintf("backend %d", int32(b))
+}
+
+// ISA bounds the instruction sets that the cpu backend uses; ISAAuto is all that the machine has.
+type ISA int32
+
+// The instruction set levels of ecad.h.
+const (
+	ISAAuto    ISA = C.ECAD_ISA_AUTO
+	ISAGeneric ISA = C.ECAD_ISA_GENERIC
+	ISAAVX2    ISA = C.ECAD_ISA_AVX2
+	ISAAVX512  ISA = C.ECAD_ISA_AVX512
+	ISAAMX     ISA = C.ECAD_ISA_AMX
+)
+
+// DeviceConfig says what to open. The zero value of Threads means all cores.
+type DeviceConfig struct {
+	Backend Backend
+	Ordinal int // CUDA device number
+	Threads int // cpu: size of the device's own team
+	ISA     ISA // cpu: upper bound
+}
+
+// DeviceInfo describes an open device. Memory is in bytes, as far as libecad holds it.
+type DeviceInfo struct {
+	Backend      Backend
+	Threads      int
+	FastBFloat16 bool // multiplies bfloat16 faster than float32
+	MemoryTotal  uint64
+	MemoryUsed   uint64
+	MemoryPeak   uint64
+	Name         string
+	Features     string
+}
+
+// Device is a backend with its own queue. Safe for concurrent use; calls are serialised.
+type Device struct {
+	handle[C.ecad_device]
+}
+
+// handle guards a library object against use after Close.
+type handle[T any] struct {
+	mu      sync.RWMutex
+	ptr     *T
+	release func(*T)
+}
+
+// use calls f with the live pointer and keeps Close out while f runs.
+func (h *handle[T]) use(f func(*T) error) error {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if h.ptr == nil {
+		return ErrClosed
+	}
+	return f(h.ptr)
+}
+
+// Close releases the object; what still depends on it stays alive inside the library.
+func (h *handle[T]) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ptr != nil {
+		h.release(h.ptr)
+		h.ptr = nil
+	}
+	return nil
+}
+
+// DeviceCount returns how many devices a backend has, and why there are none.
+func DeviceCount(b Backend) (n int, why string) {
+	var buf [256]C.char
+	n = int(C.ecad_device_count(C.int32_t(b), &buf[0], C.size_t(len(buf))))
+	if n == 0 {
+		why = C.GoString(&buf[0])
+	}
+	return n, why
+}
+
+// OpenDevice opens a device. Asking for a backend that is not there is ErrNoDevice, never another backend.
+func OpenDevice(cfg DeviceConfig) (*Device, error) {
+	if cfg.Threads < 0 || cfg.Threads > 4096 {
+		return nil, &Error{Code: StatusInvalidArgument, Op: -1, Message: fmt.Sprintf("threads %d: use 0 (all cores) to 4096", cfg.Threads)}
+	}
+	c := C.ecad_device_config{
+		struct_size: C.sizeof_ecad_device_config,
+		backend:     C.int32_t(cfg.Backend),
+		ordinal:     C.int32_t(cfg.Ordinal),
+		num_threads: C.int32_t(cfg.Threads),
+		isa:         C.int32_t(cfg.ISA),
+	}
+	e := newCError()
+	var ptr *C.ecad_device
+	if err := check(C.ecad_device_open(&c, &ptr, &e), &e); err != nil {
+		return nil, err
+	}
+	d := &Device{}
+	d.ptr = ptr
+	d.release = func(p *C.ecad_device) { C.ecad_device_release(p) }
+	return d, nil
+}
+
+// Info asks the device for its properties and present memory use.
+func (d *Device) Info() (DeviceInfo, error) {
+	var info DeviceInfo
+	err := d.use(func(p *C.ecad_device) error {
+		c := C.ecad_device_info{struct_size: C.sizeof_ecad_device_info}
+		e := newCError()
+		if err := check(C.ecad_device_query(p, &c, &e), &e); err != nil {
+			return err
+		}
+		info = DeviceInfo{
+			Backend: Backend(c.backend), Threads: int(c.num_threads), FastBFloat16: c.fast_bfloat16 != 0,
+			MemoryTotal: uint64(c.memory_total), MemoryUsed: uint64(c.memory_used), MemoryPeak: uint64(c.memory_peak),
+			Name: C.GoString(&c.name[0]), Features: C.GoString(&c.features[0]),
+		}
+		return nil
+	})
+	return info, err
+}
+
+// DType is an element type of ecad.h.
+type DType int32
+
+// The element types.
+const (
+	Float32  DType = C.ECAD_FLOAT32
+	BFloat16 DType = C.ECAD_BFLOAT16
+	Float16  DType = C.ECAD_FLOAT16
+	Float64  DType = C.ECAD_FLOAT64
+	Int32    DType = C.ECAD_INT32
+	UInt8    DType = C.ECAD_UINT8
+)
+
+// TensorDesc is one tensor of a checkpoint: row-major, dense, rank 1 to 4. Data is borrowed by the Weights made from it: it must lie outside
+// the Go heap (a memory-mapped file, embedded bytes, foreign memory) and stay unchanged until the Weights are closed and
+// every Program loaded with them too.
+type TensorDesc struct {
+	Name  string
+	DType DType
+	Shape []int64
+	Data  []byte
+}
+
+// Weights is the set of tensors that programs find by name; packed copies are made per device when a program first needs them and
+// are shared by all programs.
+type Weights struct {
+	handle[C.ecad_weights]
+	keep any // whoever owns the borrowed bytes
+}
+
+// NewWeights makes a weights object on the device. owner, if not nil, is kept reachable as long as the Weights.
+func (d *Device) NewWeights(tensors []TensorDesc, owner any) (*Weights, error) {
+	n := len(tensors)
+	size := C.size_t(max(n, 1)) * C.sizeof_ecad_tensor_desc
+	descs := (*C.ecad_tensor_desc)(C.calloc(1, size)) // C memory: it holds pointers
+	if descs == nil {
+		return nil, &Error{Code: StatusOutOfMemory, Op: -1, Message: "tensor descriptors"}
+	}
+	defer C.free(unsafe.Pointer(descs))
+	list := unsafe.Slice(descs, max(n, 1))
+	defer func() {
+		for i := range list {
+			C.free(unsafe.Pointer(list[i].name))
+		}
+	}()
+	for i, t := range tensors {
+		if len(t.Shape) > 4 {
+			return nil, &Error{Code: StatusBadWeights, Op: -1, Message: fmt.Sprintf("tensor %s: rank %d, at most 4 supported", t.Name, len(t.Shape))}
+		}
+		list[i] = C.ecad_tensor_desc{
+			name: C.CString(t.Name), dtype: C.int32_t(t.DType), rank: C.int32_t(len(t.Shape)), nbytes: C.uint64_t(len(t.Data)),
+			data: unsafe.Pointer(unsafe.SliceData(t.Data)),
+		}
+		for j, x := range t.Shape {
+			list[i].dims[j] = C.int64_t(x)
+		}
+	}
+	var w *Weights
+	err := d.use(func(p *C.ecad_device) error {
+		e := newCError()
+		var ptr *C.ecad_weights
+		if err := check(C.ecad_weights_create(p, descs, C.size_t(n), &ptr, &e), &e); err != nil {
+			return err
+		}
+		w = newWeights(ptr, owner)
+		return nil
+	})
+	return w, err
+}
+
+// OpenWeights maps a safetensors file.
+func (d *Device) OpenWeights(path string) (*Weights, error) {
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	var w *Weights
+	err := d.use(func(p *C.ecad_device) error {
+		e := newCError()
+		var ptr *C.ecad_weights
+		if err := check(C.ecad_weights_open(p, name, &ptr, &e), &e); err != nil {
+			return err
+		}
+		w = newWeights(ptr, nil)
+		return nil
+	})
+	return w, err
+}
+
+func newWeights(ptr *C.ecad_weights, owner any) *Weights {
+	w := &Weights{keep: owner}
+	w.ptr = ptr
+	w.release = func(p *C.ecad_weights) { C.ecad_weights_release(p) }
+	return w
+}
