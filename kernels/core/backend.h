@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "program.h"
 #include "status.h"
@@ -18,7 +19,8 @@ struct WeightView {
   uint32_t id;           // position in the weights object: the key of the packing cache
 };
 
-// An op's operand as a kernel sees it at run time: base address of the view (offset and step applied), null for absent operands.
+// An op's operand as a kernel sees it at run time: base address of the view (offset and step applied). Null for absent operands, for
+// weights (bind was given them) and for a lincomb term that is not read because its coefficient is 0.
 struct Operand {
   void* data;
 };
@@ -49,9 +51,20 @@ struct BindContext {
   WeightCache* cache;         // null when the program has no weights
 };
 
+// What ecad_device_query reports of a backend.
+struct BackendInfo {
+  std::string name;      // "cpu: AMD EPYC ..."
+  std::string features;  // "avx512f avx512_bf16"
+  int32_t num_threads = 1;
+  bool fast_bfloat16 = false;
+  uint64_t memory_total = 0;  // bytes; 0: the core fills in the machine's memory
+};
+
+// Everything here is called on the device's own thread only, constructor and destructor included.
 class Backend {
  public:
   virtual ~Backend() = default;
+  virtual void describe(BackendInfo*) const {}
   virtual std::unique_ptr<WeightCache> new_weight_cache() = 0;
   // Picks and prepares a kernel (packs weights through the cache). kUnsupported names what it cannot do.
   virtual Status bind(const BindContext&, std::unique_ptr<Kernel>* out) = 0;

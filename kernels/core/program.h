@@ -50,7 +50,7 @@ struct Op {
   std::string name;
   std::array<int32_t, 8> attr;
   std::array<double, 3> fattr;
-  std::vector<uint32_t> in, out;  // tensor indices, kNoTensor for absent
+  std::vector<uint32_t> in, out;  // tensor indices, kNoTensor for absent; always the opcode's full number of operands
   uint32_t section;
   uint64_t flops, bytes;
 };
@@ -71,7 +71,7 @@ struct Program {
   std::vector<Io> ios;
   std::vector<Schedule> schedules;
   std::vector<uint32_t> persistent;  // buffer indices
-  std::vector<uint8_t> constants;    // 64-byte aligned storage is the backend's business: see Backend::upload_constants
+  std::vector<uint8_t> constants;    // host copy; at run time operands are addresses in the device's copy
 };
 
 }  // namespace ecad

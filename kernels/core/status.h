@@ -15,9 +15,15 @@ class [[nodiscard]] Status {
   bool is_ok() const { return code_ == ECAD_OK; }
   ecad_status code() const { return code_; }
   const std::string& message() const { return message_; }
+  int32_t op() const { return op_; }
+  int32_t device_code() const { return device_code_; }
+  Status&& at_op(int32_t op) && { op_ = op; return std::move(*this); }
+  Status&& with_device_code(int32_t code) && { device_code_ = code; return std::move(*this); }
 
  private:
   ecad_status code_ = ECAD_OK;
+  int32_t op_ = -1;           // the op concerned, -1: none
+  int32_t device_code_ = 0;   // errno or cudaError_t
   std::string message_;
 };
 
