@@ -1,0 +1,84 @@
+"""Writes encoders.json and encoders.safetensors: outputs of transformers' T5EncoderModel and of the decoder of diffusers'
+AutoencoderKL in float32 on one CPU thread, from weights and inputs that dit/random.go makes again bit for bit (ecadrand.py).
+
+    python -m venv v && v/bin/pip install -r requirements.txt && v/bin/python make_encoder_goldens.py
+"""
+
+import json
+import pathlib
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from safetensors.numpy import save_file
+from transformers import T5Config, T5EncoderModel
+
+import ecadrand
+
+HERE = pathlib.Path(__file__).parent
+
+T5 = [
+    dict(name="t5_small", seed=21, tokens=17, lengths=[17, 1, 9],
+         config=dict(d_model=48, d_kv=16, num_heads=3, d_ff=80, num_layers=2, vocab_size=100)),
+    dict(name="t5_long", seed=22, tokens=160, lengths=[160, 120],
+         config=dict(d_model=64, d_kv=24, num_heads=2, d_ff=72, num_layers=3, vocab_size=50)),
+    dict(name="t5_buckets", seed=23, tokens=40, lengths=[33],
+         config=dict(d_model=32, d_kv=64, num_heads=1, d_ff=64, num_layers=1, vocab_size=33,
+                     relative_attention_num_buckets=16, relative_attention_max_distance=24)),
+]
+
+VAE = [
+    dict(name="vae_three_levels", seed=31, latents=[2, 4, 6, 5],
+         config=dict(block_out_channels=[16, 32, 64], layers_per_block=1, norm_num_groups=1, latent_channels=4,
+                     scaling_factor=1.0)),
+    dict(name="vae_four_levels", seed=32, latents=[1, 4, 4, 4],
+         config=dict(block_out_channels=[32, 64, 64, 96], layers_per_block=2, norm_num_groups=32, latent_channels=4,
+                     scaling_factor=0.18215)),
+    dict(name="vae_no_quant", seed=33, latents=[1, 16, 3, 7],
+         config=dict(block_out_channels=[24, 40], layers_per_block=1, norm_num_groups=8, latent_channels=16,
+                     scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False)),
+    dict(name="vae_no_attention", seed=34, latents=[1, 4, 5, 3],
+         config=dict(block_out_channels=[16, 16], layers_per_block=1, norm_num_groups=4, latent_channels=4,
+                     mid_block_add_attention=False, scaling_factor=0.13025)),
+]
+
+
+def t5_case(case):
+    cfg = T5Config(feed_forward_proj="gated-gelu", dropout_rate=0.0, **case["config"])
+    model = ecadrand.fill(T5EncoderModel(cfg).eval(), case["seed"])
+    batch, tokens = len(case["lengths"]), case["tokens"]
+    ids = (ecadrand.words(case["seed"], "input_ids", batch * tokens) % np.uint64(cfg.vocab_size)).astype(np.int64)
+    ids = ids.reshape(batch, tokens)
+    mask = np.array([[1] * n + [0] * (tokens - n) for n in case["lengths"]])
+    out = model(torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).last_hidden_state.numpy().copy()
+    out[mask == 0] = 0  # padding rows are nobody's business
+    case["config"] = {k: v for k, v in cfg.to_dict().items() if not isinstance(v, (list, dict)) and v is not None}
+    return out
+
+
+def vae_case(case):
+    levels = len(case["config"]["block_out_channels"])
+    config = dict(in_channels=3, out_channels=3, act_fn="silu", down_block_types=["DownEncoderBlock2D"] * levels,
+                  up_block_types=["UpDecoderBlock2D"] * levels, sample_size=32, force_upcast=True)
+    config.update(case["config"])
+    model = ecadrand.fill(AutoencoderKL(**config).eval(), case["seed"])
+    latents = torch.from_numpy(ecadrand.normal(case["seed"], "latents", case["latents"]))
+    z = latents / config["scaling_factor"] + config.get("shift_factor", 0.0)
+    case["config"] = {"_class_name": "AutoencoderKL", **config}
+    return model.decode(z).sample.numpy()
+
+
+def main():
+    torch.set_num_threads(1)
+    tensors = {}
+    with torch.no_grad():
+        for case in T5:
+            tensors[case["name"]] = t5_case(case)
+        for case in VAE:
+            tensors[case["name"]] = vae_case(case)
+    save_file(tensors, HERE / "encoders.safetensors")
+    (HERE / "encoders.json").write_text(json.dumps({"t5": T5, "vae": VAE}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
