@@ -1,0 +1,6 @@
+package dit
+
+import "io/fs"
+
+// builtins are the models that are part of the binary.
+var builtins = map[string]func() (fs.FS, error){}

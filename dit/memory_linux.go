@@ -1,0 +1,5 @@
+package dit
+
+import "syscall"
+
+const mapNoReserve = syscall.MAP_NORESERVE
