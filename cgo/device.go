@@ -68,33 +68,36 @@ type DeviceInfo struct {
 
 // Device is a backend with its own queue. Safe for concurrent use; calls are serialised.
 type Device struct {
-	handle[C.ecad_device]
+	handle[*C.ecad_device]
 }
 
 // handle guards a library object against use after Close.
-type handle[T any] struct {
+// P is a pointer to one of its opaque types.
+type handle[P comparable] struct {
 	mu      sync.RWMutex
-	ptr     *T
-	release func(*T)
+	ptr     P
+	release func(P)
 }
 
 // use calls f with the live pointer and keeps Close out while f runs.
-func (h *handle[T]) use(f func(*T) error) error {
+func (h *handle[P]) use(f func(P) error) error {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if h.ptr == nil {
+	var none P
+	if h.ptr == none {
 		return ErrClosed
 	}
 	return f(h.ptr)
 }
 
 // Close releases the object; what still depends on it stays alive inside the library.
-func (h *handle[T]) Close() error {
+func (h *handle[P]) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.ptr != nil {
+	var none P
+	if h.ptr != none {
 		h.release(h.ptr)
-		h.ptr = nil
+		h.ptr = none
 	}
 	return nil
 }
@@ -177,7 +180,7 @@ type TensorDesc struct {
 // Weights is the set of tensors that programs find by name; packed copies are made per device when a program first needs them and
 // are shared by all programs.
 type Weights struct {
-	handle[C.ecad_weights]
+	handle[*C.ecad_weights]
 	keep any // whoever owns the borrowed bytes
 }
 

@@ -13,7 +13,7 @@ import (
 
 // Program is a validated program bound to a device and weights. Immutable; safe for concurrent use.
 type Program struct {
-	handle[C.ecad_program]
+	handle[*C.ecad_program]
 	weights *Weights // keeps the borrowed bytes reachable
 	ios     []IO
 

@@ -14,7 +14,7 @@ import (
 // State is a table of references to persistent buffers: latents, sampler history, prologue results, cache slots. It fits every program of the
 // same layout on the same device. One goroutine at a time.
 type State struct {
-	handle[C.ecad_state]
+	handle[*C.ecad_state]
 }
 
 func newState(ptr *C.ecad_state) *State {
