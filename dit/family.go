@@ -16,6 +16,10 @@ type family interface {
 	tensors() []TensorSpec
 	ignored() []string
 	defaults() Defaults
+	// outputChannels is how many channels one call predicts, with those that a sampler drops.
+	outputChannels() int
+	// checkSampling says whether a sampler can use the prediction.
+	checkSampling() error
 	// first is the same architecture with at most n blocks of each kind.
 	first(n int) family
 	// check says whether the model can run with these sizes.
@@ -29,7 +33,7 @@ type network interface {
 	// prologue emits what depends on the prompt or on the timestep alone, for all steps.
 	prologue()
 	// step emits one call of the model on latents [B, Cz, Hz, Wz] and writes the prediction of every row to out
-	// [R, channels, Hz, Wz]. row holds a decision per block and component in genome order; nil computes everything.
+	// [R, channels, Hz, Wz], of which it may leave out the last channels. row holds a decision per block and component in genome order; nil computes everything.
 	step(latents program.Tensor, row []schedule.Decision, out program.Tensor)
 }
 

@@ -160,26 +160,18 @@ func (c *PixArtConfig) check() error {
 // Width returns C, the channels of a token: heads x head dim.
 func (c *PixArtConfig) Width() int { return c.Heads * c.HeadDim }
 
-// keptChannels returns how many output channels predict the noise: the first half when the model predicts a variance too.
-func (c *PixArtConfig) keptChannels() int {
-	if c.OutChannels == 2*c.InChannels {
-		return c.InChannels
-	}
-	return c.OutChannels
-}
-
 // positions returns the position table [N, C] for a latent of h x w: sines and cosines of the column in the first half, of
 // the row in the second. Coordinates are float32 with two divisions, frequencies and angles float64, the result is rounded
 // once. Source: diffusers get_2d_sincos_pos_embed and PatchEmbed.forward.
 func (c *PixArtConfig) positions(h, w int) []float32 {
-	width, base := c.Width(), float32(c.SampleSize/c.PatchSize)
+	width, base := c.Width(), float64(c.SampleSize/c.PatchSize)
 	rows, cols := h/c.PatchSize, w/c.PatchSize
 	quarter := width / 4
 	axis := func(n int) [][]float32 { // [position][sin | cos]
 		table := make([][]float32, n)
 		for i := range table {
 			table[i] = make([]float32, 2*quarter)
-			at := float32(float32(i)/(float32(n)/base)) / float32(c.Interpolation)
+			at := float32(float32(i)/float32(float64(n)/base)) / float32(c.Interpolation)
 			for k := range quarter {
 				omega := 1 / math.Pow(10000, float64(k)/float64(quarter))
 				table[i][k] = float32(math.Sin(float64(at) * omega))

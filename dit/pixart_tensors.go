@@ -23,6 +23,16 @@ func (p *pixart) defaults() Defaults {
 		LatentMultiple: c.PatchSize, TextTokens: p.textTokens, TextWidth: c.CaptionChannels, Micro: c.MicroConditioned}
 }
 
+func (p *pixart) outputChannels() int { return p.cfg.OutChannels }
+
+// checkSampling: the prediction has the latents' channels, or twice as many with a variance that is dropped.
+func (p *pixart) checkSampling() error {
+	if c := &p.cfg; c.OutChannels != c.InChannels && c.OutChannels != 2*c.InChannels {
+		return fmt.Errorf("the model makes %d channels from %d: a sampler needs as many, or twice as many with a variance", c.OutChannels, c.InChannels)
+	}
+	return nil
+}
+
 func (p *pixart) first(n int) family {
 	q := *p
 	q.cfg.Layers = min(q.cfg.Layers, n)
