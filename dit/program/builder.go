@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"unicode/utf8"
 )
 
 // maxErrors is how many mistakes a Builder reports before it stops listing.
@@ -152,8 +151,8 @@ func (b *Builder) Slot(block, component int, name string, dt DType, dims ...int)
 }
 
 func (b *Builder) persistent(buf Buffer, dt DType, dims []int) Tensor {
-	if buf.Name == "" || !utf8.ValidString(buf.Name) || b.names[buf.Name] {
-		b.errorf("persistent buffer %q: wants a name that is UTF-8, not empty and not taken", buf.Name)
+	if buf.Name == "" || !validName(buf.Name) || b.names[buf.Name] {
+		b.errorf("persistent buffer %q: wants a name not taken, of 1 to %d bytes of UTF-8", buf.Name, maxName)
 		return badTensor(dt, len(dims))
 	}
 	b.names[buf.Name] = true
@@ -262,8 +261,8 @@ func (b *Builder) constant(name string, dt DType, raw []byte, dims []int) Tensor
 		b.errorf("constant %q of dims %v: got %d values", name, dims, int64(len(raw))/dt.Size())
 		return badTensor(dt, len(dims))
 	}
-	if !utf8.ValidString(name) {
-		b.errorf("constant %q: its name is not UTF-8", name)
+	if !validName(name) {
+		b.errorf("constant %q: its name is not UTF-8 of at most %d bytes", name, maxName)
 		return badTensor(dt, len(dims))
 	}
 	id, ok := b.constants[string(raw)]
@@ -288,8 +287,8 @@ func (b *Builder) Weight(key string, dims ...int) Tensor {
 		}
 		return t
 	}
-	if key == "" || !utf8.ValidString(key) {
-		b.errorf("weight %q: wants a key that is UTF-8 and not empty", key)
+	if key == "" || !validName(key) {
+		b.errorf("weight %q: wants a key of 1 to %d bytes of UTF-8", key, maxName)
 		return badTensor(Any, len(dims))
 	}
 	t := b.storage(Buffer{Kind: Weight, Name: key, Block: -1, Component: noComponent}, Any, dims)
@@ -317,7 +316,7 @@ func (b *Builder) io(name string, t Tensor, dir Direction) {
 		b.errorf("io %q: wants a whole persistent buffer, not %v", name, t)
 		return
 	}
-	if name == "" || len(name) > maxIOName || !utf8.ValidString(name) {
+	if !validIOName(name) {
 		b.errorf("io %q: wants a name of 1 to %d bytes of UTF-8", name, maxIOName)
 		return
 	}

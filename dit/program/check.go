@@ -150,6 +150,13 @@ func (c *opCheck) attr(i int, name string, lo, hi int64) int64 {
 	return v
 }
 
+// convertible wants x and y to be of one dtype or both floats.
+func (c *opCheck) convertible(x, y *View) {
+	if x.DType != y.DType && !(x.DType.IsFloat() && y.DType.IsFloat()) {
+		c.fail("x is %s, y is %s: only floats are converted", shapeText(x), shapeText(y))
+	}
+}
+
 func (c *opCheck) act(i int) { c.attr(i, "act", 0, int64(numActs)-1) }
 
 // checkAliases wants no output to share bytes with an input or another output, but for the pairs that PROGRAM.md allows.

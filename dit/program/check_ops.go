@@ -4,12 +4,13 @@ import "fmt"
 
 func checkCopy(c *opCheck) {
 	if c.arity(1, 1, 0, 0) && c.need("x y", c.in[0], c.out[0]) {
+		c.convertible(c.in[0], c.out[0])
 		c.like("y", c.out[0], c.in[0])
 	}
 }
 
 func checkLinear(c *opCheck) {
-	nx, nw := c.attr(0, "number of inputs", 1, maxShort), c.attr(1, "number of weights", 1, maxShort)
+	nx, nw := c.attr(0, "number of inputs", 1, maxParts), c.attr(1, "number of weights", 1, maxParts)
 	c.act(2)
 	if c.err != nil || !c.arity(int(nx+2*nw), 1, 3, 0) {
 		return
@@ -59,7 +60,7 @@ func checkGatedLinear(c *opCheck) {
 }
 
 func checkAttention(c *opCheck) {
-	heads, dim := c.attr(0, "heads", 1, maxShort), c.attr(1, "head dim", 1, maxShort)
+	heads, dim := c.attr(0, "heads", 1, maxExtent), c.attr(1, "head dim", 1, maxExtent)
 	c.attr(2, "causal", 0, 1)
 	if !c.arity(5, 1, 3, 1) || !c.need("q k v y", c.in[0], c.in[1], c.in[2], c.out[0]) {
 		return
@@ -77,13 +78,16 @@ func checkAttention(c *opCheck) {
 	c.like("y", y, q)
 	c.dims("counts", counts, q.Dims[0])
 	c.dims("bias", bias, heads, q.Dims[1], k.Dims[1])
+	if c.op.Attr[2] == 1 && q.Dims[1] != k.Dims[1] {
+		c.fail("causal, but q is %s and k is %s: wants as many queries as keys", shapeText(q), shapeText(k))
+	}
 	if counts != nil && counts.DType != Int32 {
 		c.fail("counts is %s: wants i32", shapeText(counts))
 	}
 }
 
 func checkChain(c *opCheck) {
-	n := c.attr(0, "number of terms", 0, maxShort)
+	n := c.attr(0, "number of terms", 0, maxTerms)
 	c.attr(1, "norm", 0, int64(numNorms)-1)
 	if c.err != nil || !c.arity(int(1+2*n+4), 2, 2, 1) || !c.need("x", c.in[0]) {
 		return
@@ -121,16 +125,13 @@ func checkChain(c *opCheck) {
 	if xOut == nil && y == nil {
 		c.fail("has neither x' nor y")
 	}
-	if y == nil && (scale != nil || weight != nil || bias != nil || c.op.Attr[1] != 0) {
-		c.fail("has a norm, modulation, weight or bias but no y")
-	}
 	if c.op.FAttr[0] < 0 {
 		c.fail("eps is %v: wants 0 or more", c.op.FAttr[0])
 	}
 }
 
 func checkPatchEmbed(c *opCheck) {
-	p, repeat := c.attr(0, "patch size", 1, maxShort), c.attr(1, "repeat", 1, maxShort)
+	p, repeat := c.attr(0, "patch size", 1, maxExtent), c.attr(1, "repeat", 1, maxExtent)
 	if !c.arity(4, 1, 2, 0) || !c.need("x w y", c.in[0], c.in[1], c.out[0]) {
 		return
 	}
@@ -153,9 +154,9 @@ func checkPatchEmbed(c *opCheck) {
 }
 
 func checkUnpatchify(c *opCheck) {
-	p := c.attr(0, "patch size", 1, maxShort)
+	p := c.attr(0, "patch size", 1, maxExtent)
 	c.attr(1, "order", 0, int64(numPatchOrders)-1)
-	total := c.attr(2, "channels", 1, maxDim)
+	total := c.attr(2, "channels", 1, maxExtent)
 	if !c.arity(1, 1, 3, 0) || !c.need("x y", c.in[0], c.out[0]) {
 		return
 	}
@@ -189,8 +190,8 @@ func checkTimestepEmbed(c *opCheck) {
 	if !(c.op.FAttr[0] > 0) {
 		c.fail("max period is %v: must be positive", c.op.FAttr[0])
 	}
-	if float64(y.last()/2) == c.op.FAttr[2] {
-		c.fail("downscale shift %v equals half the width", c.op.FAttr[2])
+	if !(c.op.FAttr[2] < float64(y.last()/2)) {
+		c.fail("downscale shift is %v: wants less than %d", c.op.FAttr[2], y.last()/2)
 	}
 }
 
@@ -208,7 +209,7 @@ func checkEmbedding(c *opCheck) {
 }
 
 func checkLincomb(c *opCheck) {
-	n := c.attr(0, "number of terms", 1, maxShort)
+	n := c.attr(0, "number of terms", 1, maxTerms)
 	clamp := c.attr(1, "clamp", 0, 1)
 	if c.err != nil || !c.arity(int(n)+1, 1, 2, int(2*clamp)) || !c.need("y coefficients", c.out[0], c.in[n]) {
 		return
@@ -258,7 +259,7 @@ func checkUnary(c *opCheck) {
 }
 
 func checkConv2D(c *opCheck) {
-	stride, pad := c.attr(0, "stride", 1, maxShort), c.attr(1, "pad", 0, maxShort)
+	stride, pad := c.attr(0, "stride", 1, maxExtent), c.attr(1, "pad", 0, maxExtent)
 	if !c.arity(3, 1, 2, 0) || !c.need("x w y", c.in[0], c.in[1], c.out[0]) {
 		return
 	}
@@ -280,7 +281,7 @@ func checkConv2D(c *opCheck) {
 }
 
 func checkGroupNorm(c *opCheck) {
-	groups := c.attr(0, "groups", 1, maxDim)
+	groups := c.attr(0, "groups", 1, maxExtent)
 	c.act(1)
 	if c.err != nil || !c.arity(3, 1, 2, 1) || !c.need("x weight bias y", c.in[0], c.in[1], c.in[2], c.out[0]) {
 		return
@@ -300,7 +301,7 @@ func checkGroupNorm(c *opCheck) {
 }
 
 func checkUpsample(c *opCheck) {
-	f := c.attr(0, "factor", 1, maxShort)
+	f := c.attr(0, "factor", 1, maxExtent)
 	if !c.arity(1, 1, 1, 0) || !c.need("x y", c.in[0], c.out[0]) {
 		return
 	}
@@ -331,7 +332,5 @@ func checkPermute(c *opCheck) {
 		want[i] = x.Dims[from]
 	}
 	c.dims("y", y, want...)
-	if x.DType.IsFloat() != y.DType.IsFloat() || (!x.DType.IsFloat() && x.DType != y.DType) {
-		c.fail("y is %s, x is %s: dtypes differ in kind", shapeText(y), shapeText(x))
-	}
+	c.convertible(x, y)
 }

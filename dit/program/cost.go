@@ -1,23 +1,29 @@
 package program
 
-// Cost is the work of one execution. Flops count a multiplication and an addition as two; Bytes count every operand once, read or
-// written, without caches. Weights count in the dtype of the op's first output.
+import (
+	"math"
+	"math/bits"
+)
+
+// Cost is the work of one execution. Flops count a multiplication and an addition as two; Bytes count the elements of every operand
+// once. Weights, whose dtype a program does not know, count in the dtype of the op's first output.
 type Cost struct{ Flops, Bytes int64 }
 
 // Plus is the sum.
-func (c Cost) Plus(d Cost) Cost { return Cost{c.Flops + d.Flops, c.Bytes + d.Bytes} }
+func (c Cost) Plus(d Cost) Cost { return Cost{add(c.Flops, d.Flops), add(c.Bytes, d.Bytes)} }
 
-// Cost is the cost of op i:
+// Cost is the cost of op i. Flops are those of kernels/core/flops.cpp; any elementary function counts one, a bias none: it is where
+// the sum starts.
 //
-//	linear          2 M N K, + M N with bias, + M N with act
-//	gated_linear    4 M N K + 2 M N
-//	attention       4 B Nq Nk H D + 5 B H Nq Nk for softmax, whatever the counts and the causal mask
-//	chain           B N C (2 per gated term, 1 per ungated, 7 for layer norm, 4 for rms norm, 2 for modulation, 1 each for weight and bias)
-//	patch_embed     2 B N C Ci p p, + B N C for bias, + R B N C for positions
-//	conv2d          2 B Ho Wo Co Ci kh kw, + B Ho Wo Co with bias
+//	linear          2 M N K, + M N with act
+//	gated_linear    4 M N K + M N, + M N with act
+//	attention       4 B Nq Nk H D, whatever the counts and the causal mask
+//	chain           B N C (2 per gated term, 1 per other, 7 for layer norm, 5 for rms, 2 for modulation, 1 each for weight and bias)
+//	patch_embed     2 R B N C Ci p p
+//	conv2d          2 B Ho Wo Co Ci kh kw
 //	group_norm      9 per element, + 1 with act
 //	lincomb         2 per element and term
-//	timestep_embed  3 per element
+//	timestep_embed  4 per element
 //	add, unary      1 per element
 //	the others      0: they move data
 func (p *Program) Cost(i int) Cost { return costOf(&p.Ops[i], p.Tensors) }
@@ -52,12 +58,7 @@ func bytesOf(op *Op, in, out []*View, first *View) int64 {
 		if size == 0 {
 			size = first.DType.Size()
 		}
-		count := int64(1)
-		for d := 0; d < v.Rank; d++ {
-			if v.Strides[d] != 0 { // repeated rows are read once
-				count *= v.Dims[d]
-			}
-		}
+		count := v.Count()
 		if op.Code == OpEmbedding && i == 1 {
 			count = first.Count() // only the rows that ids name
 		}
@@ -73,6 +74,7 @@ func bytesOf(op *Op, in, out []*View, first *View) int64 {
 
 func flopsOf(op *Op, in, out []*View, y *View) int64 {
 	n := y.Count()
+	attr := func(i int) int64 { return int64(op.Attr[i]) }
 	act := func(i int) int64 {
 		if op.Attr[i] != int32(NoAct) {
 			return n
@@ -81,49 +83,48 @@ func flopsOf(op *Op, in, out []*View, y *View) int64 {
 	}
 	switch op.Code {
 	case OpLinear:
-		nx, nw := int(op.Attr[0]), int(op.Attr[1])
-		flops := 2*n*in[nx].last() + act(2)
-		for i, b := range in[nx+nw:] {
-			if b != nil {
-				flops += y.rows() * in[nx+i].Dims[0]
-			}
-		}
-		return flops
+		return add(product(2, n, in[op.Attr[0]].last()), act(2))
 	case OpGatedLinear:
-		return 4*n*in[0].last() + 2*n
+		return add(product(4, n, in[0].last()), n+act(0))
 	case OpAttention:
-		pairs := in[0].Dims[0] * in[0].Dims[1] * in[1].Dims[1]
-		return 4*pairs*in[0].Dims[2] + 5*pairs*int64(op.Attr[0])
+		return product(4, n, in[1].Dims[1])
 	case OpChain:
-		return n * chainFlops(op, in, out)
+		return product(in[0].Count(), chainFlops(op, in, out))
 	case OpPatchEmbed:
-		flops := 2 * n / int64(op.Attr[1]) * in[0].Dims[1] * int64(op.Attr[0]) * int64(op.Attr[0])
-		if in[2] != nil {
-			flops += n / int64(op.Attr[1])
-		}
-		if in[3] != nil {
-			flops += n
-		}
-		return flops
+		return product(2, n, in[1].Dims[1], attr(0), attr(0))
 	case OpConv2D:
 		w := in[1]
-		flops := 2 * n * w.Dims[1] * w.Dims[2] * w.Dims[3]
-		if in[2] != nil {
-			flops += n
-		}
-		return flops
+		return product(2, n, w.Dims[1], w.Dims[2], w.Dims[3])
 	case OpGroupNorm:
 		return 9*n + act(1)
 	case OpLincomb:
-		return 2 * n * int64(op.Attr[0])
+		return product(2, n, attr(0))
 	case OpTimestepEmbed:
-		return 3 * n
-	case OpAdd:
+		return 4 * n
+	case OpAdd, OpUnary:
 		return n
-	case OpUnary:
-		return act(0)
 	}
 	return 0
+}
+
+// product and add stop at the largest int64: dims of hostile programs multiply to more.
+func product(factors ...int64) int64 {
+	result := int64(1)
+	for _, f := range factors {
+		hi, lo := bits.Mul64(uint64(result), uint64(f))
+		if hi != 0 || lo > math.MaxInt64 {
+			return math.MaxInt64
+		}
+		result = int64(lo)
+	}
+	return result
+}
+
+func add(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // chainFlops is the arithmetic per element.
@@ -143,7 +144,7 @@ func chainFlops(op *Op, in, out []*View) int64 {
 	case LayerNorm:
 		per += 7
 	case RMSNorm:
-		per += 4
+		per += 5
 	}
 	rest := in[1+2*terms:]
 	if rest[0] != nil {

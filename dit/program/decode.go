@@ -15,6 +15,7 @@ type decoder struct {
 	data    []byte
 	at      int
 	strings string
+	named   int // bytes of all names so far
 	err     error
 }
 
@@ -70,11 +71,14 @@ func (d *decoder) pad(to int) {
 
 func (d *decoder) name() string {
 	at, n := uint64(d.u32()), uint64(d.u32())
-	if at+n > uint64(len(d.strings)) {
+	if n > maxName || at+n > uint64(len(d.strings)) {
 		d.fail("name at byte %d: bytes %d to %d of %d", d.at-8, at, at+n, len(d.strings))
 		return ""
 	}
 	s := d.strings[at : at+n]
+	if d.named += int(n); d.named > len(d.data) {
+		d.fail("names are longer than the file")
+	}
 	if !utf8.ValidString(s) {
 		d.fail("name at byte %d: not UTF-8", d.at-8)
 	}
@@ -245,9 +249,37 @@ func (d *decoder) ops(p *Program, c *counts) {
 			o.FAttr[j] = math.Float64frombits(d.u64())
 		}
 		d.zero(8)
+		fillOperands(o)
 	}
 	if next != c.args {
 		d.fail("%d args belong to no op", c.args-next)
+	}
+}
+
+// fillOperands puts absent operands where the writer left optional ones out at the end, so that operand i is always at place i.
+func fillOperands(o *Op) {
+	in, out := len(o.In), len(o.Out)
+	attr := func(i int) int { return max(int(o.Attr[i]), 0) }
+	switch o.Code {
+	case OpLinear:
+		in = attr(0) + 2*attr(1)
+	case OpAttention:
+		in = 5
+	case OpChain:
+		in, out = 1+2*attr(0)+4, 2
+	case OpPatchEmbed:
+		in = 4
+	case OpConv2D:
+		in = 3
+	}
+	if in > 3*len(o.In)+8 { // attributes are not checked yet; the op's rule refuses this one
+		return
+	}
+	for len(o.In) < in {
+		o.In = append(o.In, absent)
+	}
+	for len(o.Out) < out {
+		o.Out = append(o.Out, absent)
 	}
 }
 

@@ -20,6 +20,7 @@ const (
 	ioBytes      = 16
 	scheduleSize = 16
 	itemBytes    = 8
+	maxShared    = 16 // longer names share no bytes, so that all together are no longer than the file
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -49,7 +50,9 @@ func (e *encoder) name(s string) {
 	if !ok {
 		at = uint32(len(e.strings))
 		e.strings = append(e.strings, s...)
-		e.names[s] = at
+		if len(s) <= maxShared {
+			e.names[s] = at
+		}
 	}
 	e.u32(at, uint32(len(s)))
 }

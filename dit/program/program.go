@@ -10,6 +10,10 @@ const (
 	maxDim      = 1<<31 - 1
 	maxCount    = 1 << 40
 	maxRank     = 4
+	maxName     = 255
+	maxParts    = 64      // inputs, weights of a linear
+	maxTerms    = 4096    // of a chain, of a lincomb
+	maxExtent   = 1 << 15 // heads, patches, strides, factors
 	maxIOName   = 63
 	alignment   = 64
 	slotFlag    = 1
@@ -143,61 +147,53 @@ func (v *View) whole(b *Buffer) bool {
 	return v.Offset == 0 && v.StepStride == 0 && v.dense() && v.Count()*v.DType.Size() == b.Bytes
 }
 
+// comb is a view as teeth of inner bytes that start at start plus multiples of pitch (0: one tooth) and end before end.
+type comb struct{ start, inner, pitch, end int64 }
+
+func combOf(v *View, steps int) comb {
+	inner, pitch := int64(1), int64(0)
+	for i := v.Rank - 1; i >= 0; i-- {
+		switch {
+		case v.Dims[i] == 1:
+		case pitch == 0 && v.Strides[i] == inner:
+			inner *= v.Dims[i]
+		default:
+			pitch = gcd(pitch, v.Strides[i])
+		}
+	}
+	if steps > 1 {
+		pitch = gcd(pitch, v.StepStride)
+	}
+	size := v.DType.Size()
+	return comb{v.Offset * size, inner * size, pitch * size, (v.Offset + v.extent() + v.StepStride*int64(steps-1)) * size}
+}
+
 // mayShare says whether two views of one buffer can touch the same byte at some step. It errs on the side of true: it knows disjoint
-// ranges and disjoint columns of rows with a common pitch, which is what slices make.
+// ranges and disjoint columns of rows with a common pitch, which is what slices make. The rule is libecad's (kernels/core/view.cpp).
 func mayShare(a, b *View, steps int) bool {
 	if a.Buffer != b.Buffer {
 		return false
 	}
-	sa, sb := a.DType.Size(), b.DType.Size()
-	if sa == 0 || sb == 0 {
-		return true
-	}
-	if a.StepStride == b.StepStride && sa == sb {
-		steps = 1 // both move together: what is disjoint at step 0 stays so
-	}
-	loA, hiA := byteRange(a, steps)
-	loB, hiB := byteRange(b, steps)
-	if hiA <= loB || hiB <= loA {
+	p, q := combOf(a, steps), combOf(b, steps)
+	if p.end <= q.start || q.end <= p.start {
 		return false
 	}
-	for _, v := range [2]*View{a, b} {
-		for i := 0; i < v.Rank; i++ {
-			pitch := v.Strides[i] * v.DType.Size()
-			if v.Dims[i] == 1 || pitch == 0 {
-				continue
-			}
-			ca, wa, okA := columns(a, pitch, steps)
-			cb, wb, okB := columns(b, pitch, steps)
-			if okA && okB && (ca+wa <= cb || cb+wb <= ca) {
-				return false
-			}
-		}
+	pitch := gcd(p.pitch, q.pitch)
+	if pitch == 0 {
+		return true
 	}
-	return true
+	atP, atQ := p.start%pitch, q.start%pitch
+	if atP+p.inner > pitch || atQ+q.inner > pitch {
+		return true
+	}
+	return atP < atQ+q.inner && atQ < atP+p.inner
 }
 
-// byteRange is the range of bytes that v touches over the first `steps` steps.
-func byteRange(v *View, steps int) (lo, hi int64) {
-	size := v.DType.Size()
-	return v.Offset * size, (v.Offset + v.extent() + int64(steps-1)*v.StepStride) * size
-}
-
-// columns folds v at pitch bytes: when every dim either moves by whole pitches or stays inside one, all its bytes lie in
-// columns [first, first+width) of rows of that pitch.
-func columns(v *View, pitch int64, steps int) (first, width int64, ok bool) {
-	size := v.DType.Size()
-	width = size
-	for i := 0; i < v.Rank; i++ {
-		if step := v.Strides[i] * size; v.Dims[i] > 1 && step%pitch != 0 {
-			width += (v.Dims[i] - 1) * step
-		}
+func gcd(a, b int64) int64 {
+	for b != 0 {
+		a, b = b, a%b
 	}
-	if step := v.StepStride * size; steps > 1 && step%pitch != 0 {
-		width += int64(steps-1) * step
-	}
-	first = v.Offset * size % pitch
-	return first, width, first+width <= pitch
+	return a
 }
 
 func alignUp(n int64) int64 { return (n + alignment - 1) &^ (alignment - 1) }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"unicode/utf8"
 )
 
 // Begin opens a section. Ops come between Begin and End.
@@ -13,7 +12,7 @@ func (b *Builder) Begin(kind SectionKind, name string) {
 		b.errorf("begin %q inside it: End comes first", name)
 		b.End()
 	}
-	if kind >= numSectionKinds || !utf8.ValidString(name) {
+	if kind >= numSectionKinds || !validName(name) {
 		b.errorf("section %q of kind %v: not possible", name, kind)
 	}
 	b.open = true
@@ -23,7 +22,7 @@ func (b *Builder) Begin(kind SectionKind, name string) {
 
 // At says which component of which block the following ops belong to, until the next At or End; -1, -1: none.
 func (b *Builder) At(block, component int) {
-	if block < -1 || component < -1 || int64(block) > maxDim || int64(component) > maxDim {
+	if !validLabel(block, component) {
 		b.errorf("at block %d, component %d: wants -1 or more", block, component)
 		block, component = -1, noComponent
 	}
@@ -53,8 +52,8 @@ func (b *Builder) End() SectionID {
 
 // Schedule adds a run: items in order. Returns its index.
 func (b *Builder) Schedule(name string, items []Item) int {
-	if !utf8.ValidString(name) {
-		b.errorf("schedule %q: its name is not UTF-8", name)
+	if !validName(name) {
+		b.errorf("schedule %q: its name is not UTF-8 of at most 255 bytes", name)
 	}
 	for i, it := range items {
 		if it.Section < 0 || int(it.Section) >= len(b.sections) || it.Step < 0 || it.Step >= b.steps {
@@ -82,8 +81,8 @@ func (b *Builder) add(op Op, in, out []Tensor) bool {
 		b.errorf("%s: outside of a section, Begin comes first", label)
 		return false
 	}
-	if !utf8.ValidString(op.Name) {
-		b.errorf("%s: its name is not UTF-8", label)
+	if !validName(op.Name) {
+		b.errorf("%s: its name is not UTF-8 of at most 255 bytes", label)
 		return false
 	}
 	inViews, outViews := b.views(in), b.views(out)

@@ -116,7 +116,9 @@ func (s *Stats) addSection(p *Program, id SectionID) {
 			}
 		}
 	}
-	slices.SortFunc(keys, func(x, y key) int { return cmp.Or(cmp.Compare(x.block, y.block), cmp.Compare(x.component, y.component)) })
+	slices.SortFunc(keys, func(x, y key) int {
+		return cmp.Or(cmp.Compare(x.block, y.block), cmp.Compare(x.component, y.component))
+	})
 	s.Sections = append(s.Sections, stat)
 	for _, k := range keys {
 		s.Components = append(s.Components, *byKey[k])

@@ -3,6 +3,7 @@ package program
 import (
 	"fmt"
 	"math/bits"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -47,10 +48,16 @@ func (p *Program) validateTables() error {
 		}
 	}
 	keys := map[string]bool{}
+	state := int64(0)
 	for i := range p.Buffers {
 		b := &p.Buffers[i]
 		if err := p.validateBuffer(b); err != nil {
 			return errorf("buffer %d %q: %w", i, b.Name, err)
+		}
+		if b.Kind == Persistent {
+			if state += b.Bytes; state > 1<<60 {
+				return errorf("persistent buffers of more than 2^60 bytes")
+			}
 		}
 		if b.Kind == Weight {
 			if keys[b.Name] {
@@ -100,12 +107,11 @@ func (p *Program) validateBuffer(b *Buffer) error {
 	if b.Offset < 0 || b.Offset%alignment != 0 || b.Offset > limit || b.Bytes > limit-b.Offset {
 		return fmt.Errorf("%s of %d bytes at offset %d: wants a multiple of %d inside %d bytes", b.Kind, b.Bytes, b.Offset, alignment, limit)
 	}
-	if b.Slot && (b.Kind != Persistent || b.Block < 0 || b.Component < 0) || !b.Slot && (b.Block != -1 || b.Component != noComponent) ||
-		b.Block > maxDim || b.Component > maxDim {
+	if b.Slot && b.Kind != Persistent || !validLabel(b.Block, b.Component) {
 		return fmt.Errorf("%s of block %d, component %d, slot %t", b.Kind, b.Block, b.Component, b.Slot)
 	}
-	if !utf8.ValidString(b.Name) {
-		return fmt.Errorf("its name is not UTF-8")
+	if !validName(b.Name) {
+		return fmt.Errorf("its name is not UTF-8 of at most %d bytes", maxName)
 	}
 	return nil
 }
@@ -129,6 +135,9 @@ func (p *Program) validateTensor(v *View) error {
 		if count *= d; count > maxCount {
 			return fmt.Errorf("dims %v: more than 2^40 elements", v.Dims)
 		}
+	}
+	if b.Kind == Arena && v.StepStride != 0 {
+		return fmt.Errorf("an arena tensor does not move with the step")
 	}
 	if v.Offset < 0 || v.Offset > maxBytes || v.StepStride < 0 || v.StepStride > maxBytes {
 		return fmt.Errorf("offset %d, step stride %d", v.Offset, v.StepStride)
@@ -205,8 +214,8 @@ func (p *Program) validateOp(i int) error {
 				}
 			}
 		}
-		if op.Block < -1 || op.Component < -1 || op.Block > maxDim || op.Component > maxDim || !utf8.ValidString(op.Name) {
-			return fmt.Errorf("block %d, component %d", op.Block, op.Component)
+		if !validLabel(op.Block, op.Component) || !validName(op.Name) {
+			return fmt.Errorf("block %d, component %d, name of %d bytes: not possible", op.Block, op.Component, len(op.Name))
 		}
 		in, out := p.operands(op.In), p.operands(op.Out)
 		if err := checkOp(op, in, out); err != nil {
@@ -234,6 +243,8 @@ func (p *Program) validateOp(i int) error {
 // checkWrite wants that an op may write v of buffer b.
 func checkWrite(v *View, b *Buffer) error {
 	switch {
+	case v.StepStride != 0:
+		return fmt.Errorf("writes %s, which moves with the step", shapeText(v))
 	case b.Kind == Constant || b.Kind == Weight:
 		return fmt.Errorf("writes the %s %q", b.Kind, b.Name)
 	case b.Kind == Persistent && !v.whole(b):
@@ -245,7 +256,7 @@ func checkWrite(v *View, b *Buffer) error {
 func (p *Program) validateRuns() error {
 	next := 0
 	for i, s := range p.Sections {
-		if s.Kind >= numSectionKinds || s.First != next || s.Count < 0 || s.Count > len(p.Ops)-next || !utf8.ValidString(s.Name) {
+		if s.Kind >= numSectionKinds || s.First != next || s.Count < 0 || s.Count > len(p.Ops)-next || !validName(s.Name) {
 			return errorf("section %d %q: %v, ops %d to %d of %d, wants them to start at %d", i, s.Name, s.Kind, s.First, s.First+s.Count, len(p.Ops), next)
 		}
 		next += s.Count
@@ -255,7 +266,7 @@ func (p *Program) validateRuns() error {
 	}
 	names := map[string]bool{}
 	for i, io := range p.IOs {
-		if io.Name == "" || len(io.Name) > maxIOName || names[io.Name] || !utf8.ValidString(io.Name) {
+		if names[io.Name] || !validIOName(io.Name) {
 			return errorf("io %d: name %q is empty, longer than %d bytes or there twice", i, io.Name, maxIOName)
 		}
 		names[io.Name] = true
@@ -270,7 +281,7 @@ func (p *Program) validateRuns() error {
 	items := 0
 	for i, s := range p.Schedules {
 		items += len(s.Items)
-		if items > maxTable || !utf8.ValidString(s.Name) {
+		if items > maxTable || !validName(s.Name) {
 			return errorf("schedule %d %q: more than %d items in all", i, s.Name, maxTable)
 		}
 		for j, it := range s.Items {
@@ -280,4 +291,15 @@ func (p *Program) validateRuns() error {
 		}
 	}
 	return nil
+}
+
+// validName says whether s can be a name in a program.
+func validName(s string) bool { return len(s) <= maxName && utf8.ValidString(s) }
+
+func validIOName(s string) bool {
+	return s != "" && len(s) <= maxIOName && utf8.ValidString(s) && !strings.ContainsRune(s, 0)
+}
+
+func validLabel(block, component int) bool {
+	return block >= -1 && component >= -1 && block <= maxDim && component <= maxDim
 }

@@ -81,8 +81,8 @@ func (b *Builder) Step(t Tensor) Tensor {
 	if !ok {
 		return badTensor(t.dtype, int(t.rank)-1)
 	}
-	if v.Dims[0] != int64(b.steps) || v.StepStride != 0 {
-		b.errorf("step of %v: its first dim must be the %d steps", t, b.steps)
+	if v.Dims[0] != int64(b.steps) || v.StepStride != 0 || b.buffers[v.Buffer].Kind == Arena {
+		b.errorf("step of %v: wants a persistent buffer or a constant whose first dim is the %d steps", t, b.steps)
 		return badTensor(t.dtype, v.Rank-1)
 	}
 	if b.steps > 1 {
