@@ -210,7 +210,9 @@ func (s *scanner) object(visit func(key int) error) error {
 // member takes five bytes at least), so that it is not copied to and fro.
 func (s *scanner) addKey(key int) {
 	if len(s.keys) == cap(s.keys) && len(s.keys) >= freeKeys {
-		s.keys = slices.Grow(s.keys, max(0, len(s.data)/5+1-len(s.keys)))
+		all := make([]uint32, len(s.keys), max(len(s.data)/5, len(s.keys))+1)
+		copy(all, s.keys)
+		s.keys = all
 	}
 	s.keys = append(s.keys, uint32(key))
 }

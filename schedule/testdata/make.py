@@ -107,7 +107,7 @@ write("flux_example.json",
        "metrics": {}},
       genome, digest(canonical, "flux", DOUBLE + SINGLE, 2, "1 1"))
 
-# FLUX with no dead gene: every cell after step 0 whose attention computes.
+# FLUX with no dead gene.
 genome = [True] * 9 + [True, False, True, True, True, True, True, False, True]
 write("flux_live.json",
       {"cache_schedule": cache_schedule(genome, 2, 1, 2, attributes={"num_affected_blocks_single": 1}),
