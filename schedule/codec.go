@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -80,11 +81,12 @@ func ReadFile(path string) (*File, error) {
 	case info.Size() > MaxFileSize:
 		return nil, fmt.Errorf("%s: %d bytes: a schedule file has at most %d", path, info.Size(), MaxFileSize)
 	}
-	data, err := io.ReadAll(io.LimitReader(file, MaxFileSize+1))
-	if err != nil {
+	// Sized by the file, limited for what has no size (a pipe).
+	text := bytes.NewBuffer(make([]byte, 0, info.Size()+bytes.MinRead))
+	if _, err := text.ReadFrom(io.LimitReader(file, MaxFileSize+1)); err != nil {
 		return nil, err
 	}
-	f, err := Decode(data)
+	f, err := Decode(text.Bytes())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -139,15 +139,16 @@ func TestEverythingIsRead(t *testing.T) {
 
 func TestNewFile(t *testing.T) {
 	for _, c := range []struct {
-		ref   string
-		shape schedule.Shape
-	}{{"fora:3", pixart20}, {"tgate-avg:10:3", pixart20}, {"random:0.7", flux20}, {"none", flux20}} {
+		ref, name string
+		shape     schedule.Shape
+	}{{"fora:3", "recompute_all_every_003", pixart20}, {"tgate-avg:10:3", "tgate_m_010_sp_003_fi_001_warmup_002", pixart20},
+		{"random:0.7", "random_p_0.7_seed_0", flux20}, {"none", "default_512x256_gs_3.5", flux20}} {
 		g := resolve(t, c.ref, c.shape)
 		f, err := g.File(schedule.Config{Height: 512, Width: 256, Guidance: 3.5})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !f.Schedule().Equal(g.Schedule) || f.Shape() != c.shape || f.Name() != g.Name {
+		if !f.Schedule().Equal(g.Schedule) || f.Shape() != c.shape || f.Name() != c.name {
 			t.Errorf("%s: the file holds %v %s", c.ref, f.Shape(), f.Name())
 		}
 		if m := f.Meta(); m.Hash != g.Schedule.Hash().String() || m.Family != c.shape.Family || m.Steps != 20 || m.Origin != g.Ref {

@@ -38,13 +38,19 @@ func NewFile(s *Schedule, o FileOptions) (*File, error) {
 	return Decode(w.buf)
 }
 
-// File makes the schedule file of a heuristic's result; see [NewFile].
+// File makes the schedule file of a heuristic's result; see [NewFile]. ECAD names
+// FLUX's all-compute schedule by resolution and guidance; so does this, where
+// config has them.
 func (g *Generated) File(config Config) (*File, error) {
 	if g.TGateStep > 0 {
 		config.Pipeline, config.GateStep = "tgate", g.TGateStep
 	}
+	name := g.Name
+	if name == "default" && g.Schedule.shape.Family == Flux && config.Height > 0 && config.Width > 0 && config.Guidance > 0 {
+		name = fmt.Sprintf("default_%dx%d_gs_%s", config.Height, config.Width, strconv.FormatFloat(config.Guidance, 'f', -1, 64))
+	}
 	return NewFile(g.Schedule, FileOptions{
-		Name: g.Name, Attributes: g.Attributes, Config: config, Origin: g.Ref, TGateStep: g.TGateStep,
+		Name: name, Attributes: g.Attributes, Config: config, Origin: g.Ref, TGateStep: g.TGateStep,
 	})
 }
 
