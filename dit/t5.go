@@ -120,18 +120,15 @@ func (c *T5Config) bucket(rel int) int32 {
 const (
 	ioInputIDs = "input_ids"     // int32 [B,L]
 	ioCounts   = "token_counts"  // int32 [B]: tokens of each row that count, from the start
-	ioHidden   = "hidden_states" // float32 [B,L,Width]; rows after the count are undefined
+	ioHidden   = "hidden_states" // stream dtype [B,L,Width]; rows after the count are undefined
 )
 
-// compile makes the encoder for batch rows of L tokens in dtype (float32, bfloat16 or float64). The result's one schedule encodes. Keys after a row's
-// count have no weight, so padding changes nothing (facts of the attention op). table: see specs.
-func (c *T5Config) compile(batch, tokens int, dtype program.DType, table string) (*program.Program, error) {
+// compile makes the encoder for batch rows of L tokens. The result's one schedule encodes. Keys after a row's count have no
+// weight, so padding changes nothing. table: see specs.
+func (c *T5Config) compile(batch, tokens int, arithmetic DType, table string) (*program.Program, error) {
 	b := program.NewBuilder(1)
 	d, inner := c.Width, c.Heads*c.HeadDim
-	residual := program.Float32
-	if dtype == program.Float64 {
-		residual = dtype
-	}
+	dtype, residual := arithmetic.activation(), arithmetic.stream()
 	ids, counts := b.Persistent(ioInputIDs, program.Int32, batch, tokens), b.Persistent(ioCounts, program.Int32, batch)
 	hidden := b.Persistent(ioHidden, residual, batch, tokens, d)
 	b.Input(ioInputIDs, ids)

@@ -234,3 +234,12 @@ func (t *Tensors) verify(specs []TensorSpec, ignored ...string) *Verification {
 	}
 	return v
 }
+
+// Parameters is the number of values in all tensors.
+func (t *Tensors) Parameters() int64 {
+	n := int64(0)
+	for _, x := range t.list {
+		n += elements(x.Shape)
+	}
+	return n
+}

@@ -95,7 +95,7 @@ func (c *VAEConfig) Factor() int { return 1 << (len(c.Channels) - 1) }
 // oldAttention are the names that attention had before diffusers 0.13.
 var oldAttention = strings.NewReplacer("to_q.", "query.", "to_k.", "key.", "to_v.", "value.", "to_out.0.", "proj_attn.")
 
-// vaeNet lists the decoder's modules in order: for the compiler, which adds ops, and for verification, which adds specs.
+// vaeNet emits the decoder's modules.
 type vaeNet struct {
 	cfg   *VAEConfig
 	b     *program.Builder
@@ -166,15 +166,12 @@ func attnKey(name string, old bool) string {
 	return vaeAttn + name
 }
 
-// compile makes the decoder for latents [batch,Cz,h,w]: io latents in, io image out, one schedule. dtype is that of the activations.
-func (c *VAEConfig) compile(batch, h, w int, dtype program.DType, old bool) (*program.Program, error) {
+// compile makes the decoder for latents [batch,Cz,h,w]: io latents in, io image out, one schedule.
+func (c *VAEConfig) compile(batch, h, w int, arithmetic DType, old bool) (*program.Program, error) {
 	b := program.NewBuilder(1)
+	dtype, outer := arithmetic.activation(), arithmetic.stream()
 	n := &vaeNet{cfg: c, b: b, old: old, dtype: dtype}
 	f := c.Factor()
-	outer := program.Float32
-	if dtype == program.Float64 {
-		outer = dtype
-	}
 	latents := b.Persistent(IOLatents, outer, batch, c.LatentChannels, h, w)
 	image := b.Persistent(ioImage, outer, batch, h*f, w*f, c.OutChannels)
 	b.Input(IOLatents, latents)

@@ -1,0 +1,262 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	ecad "ecadx/cgo"
+	"ecadx/dit"
+	"ecadx/dit/sampler"
+	"ecadx/ga"
+	"ecadx/schedule"
+)
+
+// EvaluatorConfig says what an Evaluator makes pictures of. Everything here changes scores and belongs into a study's fingerprint.
+type EvaluatorConfig struct {
+	Prompts         []string // image ID i is prompt i/ImagesPerPrompt with seed i%ImagesPerPrompt + Seed
+	ImagesPerPrompt int
+	Seed            int64
+	Negative        string
+	Height, Width   int // pixels
+	Steps           int
+	Guidance        float64
+	Batch           int // images a device works on at a time
+	Quality         Quality
+}
+
+// Evaluator scores schedules on images: it implements ga.Evaluator. For each batch of images all schedules are walked as one prefix tree:
+// schedules that agree in steps 0 to k share the work of steps 0 to k, and a state forks where they part. A score does not depend
+// on what else is evaluated: batches always have Batch rows, the last one filled up with copies.
+type Evaluator struct {
+	p        *dit.Pipeline
+	cfg      EvaluatorConfig
+	sampler  *sampler.Sampler
+	h, w     int // of the latents
+	tokens   int
+	prompts  []dit.Prompt
+	negative []dit.Prompt
+	uncached *schedule.Schedule
+
+	mu         sync.Mutex
+	references map[ga.ImageID]*image.NRGBA
+
+	stepsRun, stepsAsked atomic.Int64
+}
+
+// NewEvaluator encodes the prompts. The pipeline stays the caller's.
+func NewEvaluator(ctx context.Context, p *dit.Pipeline, cfg EvaluatorConfig) (*Evaluator, error) {
+	if len(cfg.Prompts) == 0 || cfg.ImagesPerPrompt < 1 || cfg.Batch < 1 || cfg.Quality == nil {
+		return nil, errors.New("evaluator: prompts, images per prompt, batch and quality are all needed")
+	}
+	e := &Evaluator{p: p, cfg: cfg, references: map[ga.ImageID]*image.NRGBA{}}
+	var err error
+	if e.sampler, err = sampler.New(p.Sampler, cfg.Steps); err != nil {
+		return nil, err
+	}
+	if e.h, e.w, err = p.LatentSize(cfg.Height, cfg.Width); err != nil {
+		return nil, err
+	}
+	if e.uncached, err = schedule.New(p.Model.Shape(cfg.Steps)); err != nil {
+		return nil, err
+	}
+	all, err := p.Encode(ctx, append([]string{cfg.Negative}, cfg.Prompts...))
+	if err != nil {
+		return nil, err
+	}
+	e.negative, e.prompts = all[:1], all[1:]
+	if !dit.Guided(cfg.Guidance) {
+		e.negative = nil
+	}
+	for _, prompt := range all {
+		e.tokens = max(e.tokens, prompt.Tokens)
+	}
+	return e, nil
+}
+
+// Images is the number of image IDs: 0 to Images()-1.
+func (e *Evaluator) Images() int { return len(e.cfg.Prompts) * e.cfg.ImagesPerPrompt }
+
+// Prompt is the prompt number and the noise seed of an image.
+func (e *Evaluator) Prompt(id ga.ImageID) (prompt int, seed int64) {
+	return int(id) / e.cfg.ImagesPerPrompt, e.cfg.Seed + int64(int(id)%e.cfg.ImagesPerPrompt)
+}
+
+// Sharing returns how many denoising steps were run and how many there would have been without shared prefixes.
+func (e *Evaluator) Sharing() (run, asked int64) { return e.stepsRun.Load(), e.stepsAsked.Load() }
+
+// Evaluate implements ga.Evaluator.
+func (e *Evaluator) Evaluate(ctx context.Context, schedules []*schedule.Schedule, images []ga.ImageID) ([][]ga.Score, error) {
+	scores := make([][]ga.Score, len(schedules))
+	for i := range scores {
+		scores[i] = make([]ga.Score, len(images))
+	}
+	for _, id := range images {
+		if int(id) >= e.Images() {
+			return nil, fmt.Errorf("evaluator: image %d of %d", id, e.Images())
+		}
+	}
+	err := e.Pictures(ctx, schedules, images, func(s, k int, picture *image.NRGBA, failure error) error {
+		scores[s][k] = e.score(images[k], picture, failure)
+		return nil
+	})
+	return scores, err
+}
+
+func (e *Evaluator) score(id ga.ImageID, picture *image.NRGBA, failure error) ga.Score {
+	if failure != nil {
+		return ga.Score{Invalid: failure.Error()}
+	}
+	var reference *image.NRGBA
+	if e.cfg.Quality.Reference() {
+		e.mu.Lock()
+		reference = e.references[id]
+		e.mu.Unlock()
+	}
+	prompt, _ := e.Prompt(id)
+	v, err := e.cfg.Quality.Score(e.cfg.Prompts[prompt], picture, reference)
+	if err != nil {
+		return ga.Score{Invalid: err.Error()}
+	}
+	return ga.Score{Value: v}.Checked()
+}
+
+// Pictures makes the picture of each schedule and image and hands it to use, from several goroutines at a time; failure says that a
+// picture could not be made. An error of use ends the call.
+func (e *Evaluator) Pictures(ctx context.Context, schedules []*schedule.Schedule, images []ga.ImageID, use func(s, k int, picture *image.NRGBA, failure error) error) error {
+	if len(schedules) == 0 || len(images) == 0 {
+		return nil
+	}
+	work := make(chan int)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, w := range e.p.Workers {
+		wg.Go(func() {
+			if err := e.worker(ctx, w, schedules, images, work, use); err != nil {
+				cancel(err)
+			}
+		})
+	}
+feed:
+	for from := 0; from < len(images); from += e.cfg.Batch {
+		select {
+		case work <- from:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(work)
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// worker compiles the schedules for its device and takes batches of images until there are no more.
+func (e *Evaluator) worker(ctx context.Context, w *dit.Worker, schedules []*schedule.Schedule, images []ga.ImageID, work <-chan int, use func(int, int, *image.NRGBA, error) error) error {
+	var t *tree
+	for from := range work {
+		if t == nil {
+			l, err := w.Denoiser.Loop(dit.DenoiseOptions{
+				Sizes:    dit.Sizes{Batch: e.cfg.Batch, Height: e.h, Width: e.w, TextTokens: e.tokens, DType: e.p.DType},
+				Guidance: e.cfg.Guidance, Sampler: e.sampler, Schedules: append(slices.Clip(schedules), e.uncached),
+			})
+			if err != nil {
+				return err
+			}
+			defer l.Release()
+			if t, err = newTree(l, len(schedules)+1); err != nil {
+				return err
+			}
+		}
+		if err := e.batch(ctx, w, t, images, from, use); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// batch makes the pictures of one batch of images under all schedules.
+func (e *Evaluator) batch(ctx context.Context, w *dit.Worker, t *tree, images []ga.ImageID, from int, use func(int, int, *image.NRGBA, error) error) error {
+	ids := images[from:min(from+e.cfg.Batch, len(images))]
+	in := dit.Inputs{Height: e.h, Width: e.w, Negative: e.negative}
+	seeds := make([]int64, e.cfg.Batch)
+	for i := range seeds {
+		prompt, seed := e.Prompt(ids[min(i, len(ids)-1)])
+		in.Prompts = append(in.Prompts, e.prompts[prompt])
+		seeds[i] = seed
+	}
+	in.Latents = e.p.Model.Noise(seeds, e.h, e.w)
+	run, err := t.loop.Start(in)
+	if err != nil {
+		return err
+	}
+	last := t.schedules - 1 // the uncached schedule, walked first where pictures are compared with it
+	pictures := func(r *dit.Run) ([]*image.NRGBA, error) {
+		latents, err := r.Latents()
+		if err != nil {
+			return nil, err
+		}
+		return w.Decode(ctx, latents, e.cfg.Batch, e.h, e.w)
+	}
+	if e.cfg.Quality.Reference() && !e.haveReferences(ids) {
+		if err := e.referenceRun(ctx, t, run, last, ids, pictures); err != nil {
+			return errors.Join(err, run.Close())
+		}
+	}
+	return t.walk(ctx, run, &e.stepsRun, &e.stepsAsked, func(leaves []int, r *dit.Run) error {
+		if len(leaves) == 1 && leaves[0] == last {
+			return nil
+		}
+		made, failure := pictures(r)
+		if failure != nil && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		for _, s := range leaves {
+			if s == last {
+				continue
+			}
+			for k := range ids {
+				var picture *image.NRGBA
+				if failure == nil {
+					picture = made[k]
+				}
+				if err := use(s, from+k, picture, failure); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+func (e *Evaluator) haveReferences(ids []ga.ImageID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !slices.ContainsFunc(ids, func(id ga.ImageID) bool { return e.references[id] == nil })
+}
+
+// referenceRun makes and keeps the uncached pictures of a batch.
+func (e *Evaluator) referenceRun(ctx context.Context, t *tree, start *dit.Run, uncached int, ids []ga.ImageID, pictures func(*dit.Run) ([]*image.NRGBA, error)) error {
+	run, err := start.Fork()
+	if err != nil {
+		return err
+	}
+	defer run.Close()
+	if _, err := run.Do(ctx, uncached, ecad.RunOptions{}); err != nil {
+		return err
+	}
+	made, err := pictures(run)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for k, id := range ids {
+		e.references[id] = made[k]
+	}
+	return nil
+}
