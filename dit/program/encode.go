@@ -68,6 +68,14 @@ func (p *Program) Encode() ([]byte, error) {
 	if err := p.validate(); err != nil {
 		return nil, err
 	}
+	data := p.encode()
+	if n := binary.LittleEndian.Uint64(data[96:]); n > maxStrings {
+		return nil, errorf("%d bytes of names: at most %d", n, maxStrings)
+	}
+	return data, nil
+}
+
+func (p *Program) encode() []byte {
 	e := &encoder{out: make([]byte, headerBytes), names: map[string]uint32{}}
 	args, items := 0, 0
 	for i := range p.Buffers {
@@ -110,14 +118,11 @@ func (p *Program) Encode() ([]byte, error) {
 		}
 	}
 	e.pad(8)
-	if len(e.strings) > maxStrings {
-		return nil, errorf("%d bytes of names: at most %d", len(e.strings), maxStrings)
-	}
 	e.out = append(e.out, e.strings...)
 	e.pad(alignment)
 	e.out = append(e.out, p.Constants...)
 	e.header(p, args, items)
-	return e.out, nil
+	return e.out
 }
 
 func (e *encoder) buffer(b *Buffer) {

@@ -63,3 +63,9 @@ func PlanRanges(sizes []int64, sections [][][3]int) (offsets []int64, bytes, bou
 	plan := planArena(live, buffers)
 	return plan.offsets, plan.bytes, plan.lowerBound
 }
+
+// DropReport forgets what Finish did, which the bytes do not hold.
+func DropReport(p *Program) { p.report = nil }
+
+// EncodeUnchecked is Encode without validation.
+func EncodeUnchecked(p *Program) []byte { return p.encode() }
