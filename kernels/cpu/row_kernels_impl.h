@@ -1,0 +1,244 @@
+// Rows: conversion, activations, chains with norm and modulation, group norm. Compiled once per instruction set, see simd.h.
+#pragma once
+
+namespace ecad {
+namespace ECAD_SIMD_NAMESPACE {
+
+// Runs the statement with T bound to the storage type of dtype.
+#define ECAD_WITH_TYPE(dtype, T, ...)                              \
+  switch (dtype) {                                                 \
+    case DType::kBF16: { using T = BF16; __VA_ARGS__; break; }     \
+    case DType::kF16: { using T = F16; __VA_ARGS__; break; }       \
+    default: { using T = F32; __VA_ARGS__; break; }                \
+  }
+
+#define ECAD_WITH_ACT(act, A, ...)                                                         \
+  switch (act) {                                                                           \
+    case Act::kGeluTanh: { constexpr Act A = Act::kGeluTanh; __VA_ARGS__; break; }         \
+    case Act::kGeluErf: { constexpr Act A = Act::kGeluErf; __VA_ARGS__; break; }           \
+    case Act::kSilu: { constexpr Act A = Act::kSilu; __VA_ARGS__; break; }                 \
+    case Act::kQuickGelu: { constexpr Act A = Act::kQuickGelu; __VA_ARGS__; break; }       \
+    case Act::kRelu: { constexpr Act A = Act::kRelu; __VA_ARGS__; break; }                 \
+    default: { constexpr Act A = Act::kNone; __VA_ARGS__; break; }                         \
+  }
+
+template <class X, class Y, Act A>
+void unary_row(const void* x, void* y, int64_t n) {
+  int64_t i = 0;
+  for (; i + W <= n; i += W) put<Y>(y, i, activate<A>(get<X>(x, i)));
+  if (i < n) put<Y>(y, i, activate<A>(get<X>(x, i, static_cast<int>(n - i))), static_cast<int>(n - i));
+}
+
+void convert(const void* x, DType xt, void* y, DType yt, int64_t n) {
+  if (xt == yt) {
+    if (x != y) std::memcpy(y, x, static_cast<size_t>(n) * (xt == DType::kF32 ? 4 : 2));
+    return;
+  }
+  ECAD_WITH_TYPE(xt, X, ECAD_WITH_TYPE(yt, Y, unary_row<X, Y, Act::kNone>(x, y, n)))
+}
+
+void unary(const void* x, DType xt, void* y, DType yt, int64_t n, Act act) {
+  ECAD_WITH_ACT(act, A, ECAD_WITH_TYPE(xt, X, ECAD_WITH_TYPE(yt, Y, unary_row<X, Y, A>(x, y, n))))
+}
+
+template <class T>
+ECAD_INLINE vf get_step(const void* p, int64_t i, int step, int n) {
+  return step ? (n == W ? get<T>(p, i) : get<T>(p, i, n)) : set(sum(get<T>(p, 0, 1)));
+}
+
+template <class A, class B, class Y>
+void add_row(const void* a, int a_step, const void* b, int b_step, void* y, int64_t n) {
+  for (int64_t i = 0; i < n; i += W) {
+    const int m = static_cast<int>(std::min<int64_t>(W, n - i));
+    const vf r = get_step<A>(a, i, a_step, m) + get_step<B>(b, i, b_step, m);
+    if (m == W) put<Y>(y, i, r); else put<Y>(y, i, r, m);
+  }
+}
+
+void add(const void* a, DType at, int a_step, const void* b, DType bt, int b_step, void* y, DType yt, int64_t n) {
+  ECAD_WITH_TYPE(at, A, ECAD_WITH_TYPE(bt, B, ECAD_WITH_TYPE(yt, Y, add_row<A, B, Y>(a, a_step, b, b_step, y, n))))
+}
+
+template <class Y, Act A>
+void glu_row(const float* g, const float* u, void* y, int64_t n) {
+  int64_t i = 0;
+  for (; i + W <= n; i += W) put<Y>(y, i, activate<A>(load(g + i)) * load(u + i));
+  const int m = static_cast<int>(n - i);
+  if (m > 0) put<Y>(y, i, activate<A>(load(g + i, m)) * load(u + i, m), m);
+}
+
+void glu(const float* g, const float* u, void* y, DType yt, int64_t n, Act act) {
+  ECAD_WITH_ACT(act, A, ECAD_WITH_TYPE(yt, Y, glu_row<Y, A>(g, u, y, n)))
+}
+
+// ---- chain -------------------------------------------------------------------------------------------------------
+
+// acc += sum over K terms of g s, in order; one pass over the accumulator for K terms.
+template <class S, class G, bool kGated, int K>
+void add_terms(float* acc, const RowPtr* t, int64_t n) {
+  int64_t i = 0;
+  for (; i + W <= n; i += W) {
+    vf a = load(acc + i);
+    for (int k = 0; k < K; ++k) {
+      const vf s = get<S>(t[2 * k].data, i);
+      if constexpr (kGated) a = fma(get<G>(t[2 * k + 1].data, i), s, a); else a = a + s;
+    }
+    store(acc + i, a);
+  }
+  const int m = static_cast<int>(n - i);
+  if (m > 0) {
+    vf a = load(acc + i, m);
+    for (int k = 0; k < K; ++k) {
+      const vf s = get<S>(t[2 * k].data, i, m);
+      if constexpr (kGated) a = fma(get<G>(t[2 * k + 1].data, i, m), s, a); else a = a + s;
+    }
+    store(acc + i, a, m);
+  }
+}
+
+template <class S, class G, bool kGated>
+void add_group(float* acc, const RowPtr* t, int count, int64_t n) {
+  switch (count) {
+    case 4: add_terms<S, G, kGated, 4>(acc, t, n); break;
+    case 3: add_terms<S, G, kGated, 3>(acc, t, n); break;
+    case 2: add_terms<S, G, kGated, 2>(acc, t, n); break;
+    default: add_terms<S, G, kGated, 1>(acc, t, n); break;
+  }
+}
+
+void add_all_terms(const ChainRow& c) {
+  for (int32_t k = 0; k < c.num_terms;) {
+    const RowPtr *s = c.terms + 2 * k, *g = s + 1;
+    int count = 1;  // how many from here on have the same types
+    while (count < 4 && k + count < c.num_terms && s[2 * count].dtype == s->dtype && (g[2 * count].data != nullptr) == (g->data != nullptr) &&
+           (!g->data || g[2 * count].dtype == g->dtype))
+      ++count;
+    if (g->data) {
+      ECAD_WITH_TYPE(s->dtype, S, ECAD_WITH_TYPE(g->dtype, G, add_group<S, G, true>(c.scratch, s, count, c.cols)))
+    } else {
+      ECAD_WITH_TYPE(s->dtype, S, add_group<S, F32, false>(c.scratch, s, count, c.cols))
+    }
+    k += count;
+  }
+}
+
+float row_sum(const float* p, int64_t n) {
+  vf a = zero(), b = zero();
+  int64_t i = 0;
+  for (; i + 2 * W <= n; i += 2 * W) {
+    a = a + load(p + i);
+    b = b + load(p + i + W);
+  }
+  if (i + W <= n) { a = a + load(p + i); i += W; }
+  if (i < n) b = b + load(p + i, static_cast<int>(n - i));
+  return sum(a + b);
+}
+
+// Sum of (p - mean)^2.
+float row_squares(const float* p, float mean, int64_t n) {
+  const vf m = set(mean);
+  vf a = zero(), b = zero();
+  int64_t i = 0;
+  for (; i + 2 * W <= n; i += 2 * W) {
+    const vf d = load(p + i) - m, e = load(p + i + W) - m;
+    a = fma(d, d, a);
+    b = fma(e, e, b);
+  }
+  if (i + W <= n) { const vf d = load(p + i) - m; a = fma(d, d, a); i += W; }
+  if (i < n) {
+    const int k = static_cast<int>(n - i);
+    const vf d = keep(load(p + i, k) - m, k, zero());
+    b = fma(d, d, b);
+  }
+  return sum(a + b);
+}
+
+// y = (v - mean) * rstd (* (1 + m) or * m) + a: M multiplies, T adds; either may be absent.
+template <class M, class Y, bool kMul, bool kOnePlus, bool kAdd>
+void affine_row(const float* v, float mean, float rstd, const void* m, const void* a, void* y, int64_t n) {
+  const vf mu = set(mean), r = set(rstd), one = set(kOnePlus ? 1.f : 0.f);
+  for (int64_t i = 0; i < n; i += W) {
+    const int k = static_cast<int>(std::min<int64_t>(W, n - i));
+    vf x = (load(v + i, k) - mu) * r;
+    if constexpr (kMul && kAdd) x = fma(x, get<M>(m, i, k) + one, get<M>(a, i, k));
+    else if constexpr (kMul) x = x * (get<M>(m, i, k) + one);
+    else if constexpr (kAdd) x = x + get<M>(a, i, k);
+    if (k == W) put<Y>(y, i, x); else put<Y>(y, i, x, k);
+  }
+}
+
+template <bool kOnePlus>
+void affine(const float* v, float mean, float rstd, RowPtr m, RowPtr a, void* y, DType yt, int64_t n) {
+  if (m.data && a.data && m.dtype != a.dtype) {  // rare: two passes, the first in place in float32
+    float* tmp = const_cast<float*>(v);
+    ECAD_WITH_TYPE(m.dtype, M, affine_row<M, F32, true, kOnePlus, false>(v, mean, rstd, m.data, nullptr, tmp, n))
+    ECAD_WITH_TYPE(a.dtype, M, ECAD_WITH_TYPE(yt, Y, affine_row<M, Y, false, false, true>(tmp, 0.f, 1.f, nullptr, a.data, y, n)))
+  } else if (m.data && a.data) {
+    ECAD_WITH_TYPE(m.dtype, M, ECAD_WITH_TYPE(yt, Y, affine_row<M, Y, true, kOnePlus, true>(v, mean, rstd, m.data, a.data, y, n)))
+  } else if (m.data) {
+    ECAD_WITH_TYPE(m.dtype, M, ECAD_WITH_TYPE(yt, Y, affine_row<M, Y, true, kOnePlus, false>(v, mean, rstd, m.data, nullptr, y, n)))
+  } else if (a.data) {
+    ECAD_WITH_TYPE(a.dtype, M, ECAD_WITH_TYPE(yt, Y, affine_row<M, Y, false, false, true>(v, mean, rstd, nullptr, a.data, y, n)))
+  } else {
+    ECAD_WITH_TYPE(yt, Y, affine_row<F32, Y, false, false, false>(v, mean, rstd, nullptr, nullptr, y, n))
+  }
+}
+
+void chain(const ChainRow& c) {
+  float* v = c.scratch;
+  convert(c.x.data, c.x.dtype, v, DType::kF32, c.cols);
+  add_all_terms(c);
+  if (c.sum) convert(v, DType::kF32, c.sum, c.sum_dtype, c.cols);
+  if (!c.y) return;
+  float mean = 0.f, rstd = 1.f;
+  const float n = static_cast<float>(c.cols);
+  if (c.norm == Norm::kLayer) mean = row_sum(v, c.cols) / n;
+  if (c.norm != Norm::kNone) rstd = 1.f / std::sqrt(row_squares(v, mean, c.cols) / n + c.eps);
+  if ((c.weight.data || c.bias.data) && c.scale.data) {
+    affine<false>(v, mean, rstd, c.weight, c.bias, v, DType::kF32, c.cols);
+    affine<true>(v, 0.f, 1.f, c.scale, c.shift, c.y, c.y_dtype, c.cols);
+  } else if (c.scale.data) {
+    affine<true>(v, mean, rstd, c.scale, c.shift, c.y, c.y_dtype, c.cols);
+  } else {
+    affine<false>(v, mean, rstd, c.weight, c.bias, c.y, c.y_dtype, c.cols);
+  }
+}
+
+// ---- group norm --------------------------------------------------------------------------------------------------
+
+template <class X>
+void channel_sums_of(const void* x, int64_t stride, int64_t count, int64_t channels, float* shift, float* total, float* square) {
+  for (int64_t c = 0; c < channels; c += W) {
+    const int m = static_cast<int>(std::min<int64_t>(W, channels - c));
+    const vf s = get<X>(x, c, m);
+    vf a = zero(), b = zero();
+    for (int64_t p = 0; p < count; ++p) {
+      const vf d = get<X>(x, p * stride + c, m) - s;
+      a = a + d;
+      b = fma(d, d, b);
+    }
+    store(shift + c, s, m);
+    store(total + c, a, m);
+    store(square + c, b, m);
+  }
+}
+
+void channel_sums(const void* x, DType xt, int64_t stride, int64_t count, int64_t channels, float* shift, float* total, float* square) {
+  ECAD_WITH_TYPE(xt, X, channel_sums_of<X>(x, stride, count, channels, shift, total, square))
+}
+
+template <class X, class Y, Act A>
+void normalize_row(const void* x, const float* mean, const float* factor, const float* bias, void* y, int64_t n) {
+  for (int64_t i = 0; i < n; i += W) {
+    const int m = static_cast<int>(std::min<int64_t>(W, n - i));
+    const vf r = activate<A>(fma(get<X>(x, i, m) - load(mean + i, m), load(factor + i, m), load(bias + i, m)));
+    if (m == W) put<Y>(y, i, r); else put<Y>(y, i, r, m);
+  }
+}
+
+void normalize(const void* x, DType xt, const float* mean, const float* factor, const float* bias, void* y, DType yt, int64_t n, Act act) {
+  ECAD_WITH_ACT(act, A, ECAD_WITH_TYPE(xt, X, ECAD_WITH_TYPE(yt, Y, normalize_row<X, Y, A>(x, mean, factor, bias, y, n))))
+}
+
+}  // namespace ECAD_SIMD_NAMESPACE
+}  // namespace ecad
