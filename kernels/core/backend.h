@@ -74,6 +74,7 @@ class Backend {
   virtual Status upload(void* dst, const void* src, size_t bytes) = 0;    // host to device
   virtual Status download(void* dst, const void* src, size_t bytes) = 0;  // device to host
   virtual uint64_t packed_bytes() const = 0;  // held by weight caches and kernels
+  virtual Status synchronize() { return Status::ok(); }  // waits for what run, upload and download started
 };
 
 struct DeviceOptions { int32_t ordinal, num_threads, isa; };

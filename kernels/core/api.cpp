@@ -1,0 +1,431 @@
+// The C functions: argument checks, struct sizes, and the wall that no exception passes.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <new>
+
+#include "decode.h"
+#include "loaded.h"
+#include "text.h"
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "program and weight files are read as they lie in memory: little-endian machines only");
+static_assert(std::atomic<int>::is_always_lock_free, "ecad_cancel_trigger is called from signal handlers");
+
+struct ecad_device { std::shared_ptr<ecad::Device> impl; };
+struct ecad_weights { std::shared_ptr<ecad::Weights> impl; };
+struct ecad_program { std::shared_ptr<ecad::LoadedProgram> impl; };
+struct ecad_state { std::unique_ptr<ecad::State> impl; };
+struct ecad_cancel {
+  std::atomic<int> flag{0};
+  std::atomic<uint32_t> refs{1};
+};
+
+namespace {
+
+using ecad::Status;
+using ecad::text;
+
+constexpr uint32_t kMostStructBytes = 4096;  // a struct_size above is not one
+
+Status invalid(std::string message) { return Status(ECAD_INVALID_ARGUMENT, std::move(message)); }
+
+// Copies one line into a caller's array: control characters become '?', a cut never splits a UTF-8 character.
+void put_line(const char* from, size_t length, char* to, size_t size) {
+  if (size == 0) return;
+  size_t n = std::min(length, size - 1);
+  while (n < length && n > 0 && (static_cast<unsigned char>(from[n]) & 0xC0) == 0x80) --n;
+  for (size_t i = 0; i < n; ++i) to[i] = static_cast<unsigned char>(from[i]) < 0x20 || from[i] == 0x7f ? '?' : from[i];
+  to[n] = 0;
+}
+
+void put_line(const std::string& from, char* to, size_t size) { put_line(from.data(), from.size(), to, size); }
+
+// Writes what the caller's ecad_error has room for.
+ecad_status fill(ecad_error* err, ecad_status code, int32_t op, int32_t device_code, const char* message, size_t length) {
+  if (err == nullptr || err->struct_size < offsetof(ecad_error, device_code) || err->struct_size > kMostStructBytes) return code;
+  const size_t size = std::min<size_t>(err->struct_size, sizeof(ecad_error));
+  err->code = code;
+  if (size >= offsetof(ecad_error, op)) err->device_code = device_code;
+  if (size >= offsetof(ecad_error, message)) err->op = op;
+  if (size > offsetof(ecad_error, message)) put_line(message, length, err->message, size - offsetof(ecad_error, message));
+  return code;
+}
+
+ecad_status fill(ecad_error* err, ecad_status code, const char* message) { return fill(err, code, -1, 0, message, std::strlen(message)); }
+
+// Runs the body of a C function. Nothing gets out but a status.
+template <class F>
+ecad_status guarded(ecad_error* err, F&& body) noexcept {
+  try {
+    const Status s = body();
+    return fill(err, s.code(), s.op(), s.device_code(), s.message().data(), s.message().size());
+  } catch (const std::bad_alloc&) {
+    return fill(err, ECAD_OUT_OF_MEMORY, "out of memory");
+  } catch (const std::exception& e) {
+    return fill(err, ECAD_INTERNAL, e.what());
+  } catch (...) {
+    return fill(err, ECAD_INTERNAL, "unknown exception");
+  }
+}
+
+// A struct that the caller passes in: what it knows of ours, over our defaults. Anything it knows that we do not must be 0.
+template <class T>
+Status read_struct(const T* from, const char* what, T* out) {
+  const uint32_t size = from->struct_size;
+  if (size < 8 || size > kMostStructBytes) return invalid(text(what, ": struct_size ", size, " is not set: use the _INIT macro"));
+  const auto* bytes = reinterpret_cast<const unsigned char*>(from);
+  for (size_t i = sizeof(T); i < size; ++i) {
+    if (bytes[i] != 0) return Status(ECAD_UNSUPPORTED, text(what, ": has a field set that this library does not know"));
+  }
+  std::memcpy(out, from, std::min<size_t>(size, sizeof(T)));
+  return Status::ok();
+}
+
+// A struct that the caller wants filled: what it has room for; its struct_size stays.
+template <class T>
+Status write_struct(const T& from, const char* what, T* to) {
+  const uint32_t size = to->struct_size;
+  if (size < 8 || size > kMostStructBytes) return invalid(text(what, ": struct_size ", size, " is not set"));
+  constexpr size_t kHead = sizeof(to->struct_size);
+  std::memcpy(reinterpret_cast<unsigned char*>(to) + kHead, reinterpret_cast<const unsigned char*>(&from) + kHead, std::min<size_t>(size, sizeof(T)) - kHead);
+  return Status::ok();
+}
+
+const char* why_none(int32_t backend) {
+  switch (backend) {
+    case ECAD_BACKEND_REFERENCE: return nullptr;
+#ifdef ECAD_HAVE_CPU
+    case ECAD_BACKEND_CPU: return nullptr;
+#else
+    case ECAD_BACKEND_CPU: return "libecad was built without the cpu backend";
+#endif
+    case ECAD_BACKEND_CUDA: return "libecad was built without CUDA";
+    default: return "no such backend";
+  }
+}
+
+Status open_device(const ecad_device_config* config, ecad_device** out) {
+  if (out == nullptr) return invalid("device: out is NULL");
+  *out = nullptr;
+  ecad_device_config c = ECAD_DEVICE_CONFIG_INIT;
+  if (config != nullptr) ECAD_TRY(read_struct(config, "device config", &c));
+  if (c.backend < ECAD_BACKEND_REFERENCE || c.backend > ECAD_BACKEND_CUDA) return invalid(text("device: backend ", c.backend, " is not known"));
+  if (c.flags != 0) return invalid(text("device: flags ", c.flags, " are not known"));
+  if (c.num_threads < 0 || c.num_threads > 4096) return invalid(text("device: ", c.num_threads, " threads are outside 0 (all cores) to 4096"));
+  if (c.isa < ECAD_ISA_AUTO || c.isa > ECAD_ISA_AMX) return invalid(text("device: isa ", c.isa, " is not known"));
+  if (const char* why = why_none(c.backend)) return Status(ECAD_NO_DEVICE, text("device: ", why));
+  if (c.ordinal != 0) return Status(ECAD_NO_DEVICE, text("device: this backend has one device, ordinal 0, not ", c.ordinal));
+  auto handle = std::make_unique<ecad_device>();
+  ECAD_TRY(ecad::Device::open(c.backend, {c.ordinal, c.num_threads, c.isa}, &handle->impl));
+  *out = handle.release();
+  return Status::ok();
+}
+
+Status query_program(const ecad_program* program, ecad_program_info* inout) {
+  if (program == nullptr || inout == nullptr) return invalid("program query: an argument is NULL");
+  const ecad::Program& p = program->impl->program();
+  ecad_program_info info{};
+  info.num_ops = static_cast<uint32_t>(p.ops.size());
+  info.num_sections = static_cast<uint32_t>(p.sections.size());
+  info.num_schedules = static_cast<uint32_t>(p.schedules.size());
+  info.num_steps = p.num_steps;
+  info.num_ios = static_cast<uint32_t>(p.ios.size());
+  info.arena_bytes = p.arena_bytes;
+  for (const uint32_t b : p.persistent) {
+    info.persistent_bytes += p.buffers[b].bytes;
+    if (p.buffers[b].flags & 1u) info.slot_bytes += p.buffers[b].bytes;
+  }
+  info.constant_bytes = p.constants.size();
+  std::copy(p.layout_hash.begin(), p.layout_hash.end(), info.layout_hash);
+  return write_struct(info, "program info", inout);
+}
+
+Status query_io(const ecad_program* program, uint32_t index, ecad_io_info* inout) {
+  if (program == nullptr || inout == nullptr) return invalid("program io: an argument is NULL");
+  const ecad::Program& p = program->impl->program();
+  if (index >= p.ios.size()) return invalid(text("program io: ", index, " does not exist, there are ", p.ios.size()));
+  const ecad::Io& io = p.ios[index];
+  const ecad::Tensor& t = p.tensors[io.tensor];
+  ecad_io_info info{};
+  info.dtype = static_cast<int32_t>(t.dtype);
+  info.rank = static_cast<int32_t>(t.rank);
+  info.direction = io.direction;
+  std::copy(t.dims.begin(), t.dims.end(), info.dims);
+  info.nbytes = p.buffers[t.buffer].bytes;
+  put_line(io.name, info.name, sizeof info.name);
+  return write_struct(info, "io info", inout);
+}
+
+Status query_op(const ecad_program* program, uint32_t index, ecad_op_info* inout) {
+  if (program == nullptr || inout == nullptr) return invalid("program op: an argument is NULL");
+  const ecad::Program& p = program->impl->program();
+  if (index >= p.ops.size()) return invalid(text("program op: ", index, " does not exist, there are ", p.ops.size()));
+  const ecad::Op& op = p.ops[index];
+  ecad_op_info info{};
+  info.opcode = static_cast<int32_t>(op.code);
+  info.block = op.block;
+  info.component = op.component;
+  info.section = static_cast<int32_t>(op.section);
+  info.flops = op.flops;
+  info.bytes = op.bytes;
+  put_line(op.name, info.name, sizeof info.name);
+  return write_struct(info, "op info", inout);
+}
+
+Status query_schedule(const ecad_program* program, uint32_t index, ecad_run_item* items, size_t cap, size_t* count) {
+  if (program == nullptr || count == nullptr || (items == nullptr && cap > 0)) return invalid("program schedule: an argument is NULL");
+  const auto& schedules = program->impl->program().schedules;
+  if (index >= schedules.size()) return invalid(text("program schedule: ", index, " does not exist, there are ", schedules.size()));
+  const auto& from = schedules[index].items;
+  for (size_t i = 0; i < std::min(cap, from.size()); ++i) items[i] = {from[i].section, from[i].step};
+  *count = from.size();
+  return Status::ok();
+}
+
+// Keeps a cancel object for as long as a run looks at it.
+class CancelHold {
+ public:
+  explicit CancelHold(ecad_cancel* c) : cancel_(c) {
+    if (c != nullptr) c->refs.fetch_add(1);
+  }
+  ~CancelHold() { ecad_cancel_release(cancel_); }
+  const std::atomic<int>* flag() const { return cancel_ != nullptr ? &cancel_->flag : nullptr; }
+
+ private:
+  ecad_cancel* cancel_;
+};
+
+Status run(ecad_state* state, ecad_program* program, const ecad_run_item* items, size_t count, ecad_run_args* args) {
+  ecad_run_args a = ECAD_RUN_ARGS_INIT;
+  if (args != nullptr) ECAD_TRY(read_struct(args, "run args", &a));
+  if ((a.flags & ~static_cast<uint32_t>(ECAD_RUN_CHECK_FINITE)) != 0) return invalid(text("run: flags ", a.flags, " are not known"));
+  const CancelHold cancel(a.cancel);
+  const auto loaded = program->impl;  // stays alive if a callback releases the handle
+  ecad::RunOptions options;
+  options.check_finite = (a.flags & ECAD_RUN_CHECK_FINITE) != 0;
+  options.cancel = cancel.flag();
+  options.on_item = a.on_item;
+  options.user = a.user;
+  options.times = a.times;
+  options.times_cap = a.times_cap;
+  uint64_t times_len = 0;
+  Status status = ecad::run_items(*state->impl, *loaded, items, count, options, &times_len);
+  if (args != nullptr && args->struct_size >= offsetof(ecad_run_args, times_len) + sizeof args->times_len) args->times_len = times_len;
+  return status;
+}
+
+}  // namespace
+
+extern "C" {
+
+uint32_t ecad_abi_version(void) { return ECAD_ABI_MAJOR << 16 | ECAD_ABI_MINOR; }
+const char* ecad_version_string(void) { return ECAD_VERSION; }
+
+const char* ecad_status_name(ecad_status status) {
+  switch (status) {
+    case ECAD_OK: return "ok";
+    case ECAD_CANCELLED: return "cancelled";
+    case ECAD_INVALID_ARGUMENT: return "invalid argument";
+    case ECAD_OUT_OF_MEMORY: return "out of memory";
+    case ECAD_UNSUPPORTED: return "unsupported";
+    case ECAD_BAD_PROGRAM: return "bad program";
+    case ECAD_BAD_WEIGHTS: return "bad weights";
+    case ECAD_SHAPE_MISMATCH: return "shape mismatch";
+    case ECAD_DEVICE_ERROR: return "device error";
+    case ECAD_NO_DEVICE: return "no device";
+    case ECAD_IO_ERROR: return "input/output error";
+    case ECAD_NOT_READY: return "not ready";
+    case ECAD_INTERNAL: return "internal error";
+    default: return "unknown";
+  }
+}
+
+int32_t ecad_device_count(int32_t backend, char* why, size_t why_size) {
+  const char* none = why_none(backend);
+  if (why != nullptr) put_line(none ? none : "", none ? std::strlen(none) : 0, why, why_size);
+  return none == nullptr ? 1 : 0;
+}
+
+ecad_status ecad_device_open(const ecad_device_config* config, ecad_device** out, ecad_error* err) {
+  return guarded(err, [&] { return open_device(config, out); });
+}
+
+ecad_status ecad_device_query(ecad_device* device, ecad_device_info* inout, ecad_error* err) {
+  return guarded(err, [&] {
+    if (device == nullptr || inout == nullptr) return invalid("device query: an argument is NULL");
+    const ecad::Device& d = *device->impl;
+    ecad_device_info info{};
+    info.backend = d.backend_kind();
+    info.num_threads = d.info().num_threads;
+    info.fast_bfloat16 = d.info().fast_bfloat16 ? 1 : 0;
+    info.memory_total = d.info().memory_total;
+    info.memory_used = d.memory_used();
+    info.memory_peak = d.memory_peak();
+    put_line(d.info().name, info.name, sizeof info.name);
+    put_line(d.info().features, info.features, sizeof info.features);
+    return write_struct(info, "device info", inout);
+  });
+}
+
+void ecad_device_release(ecad_device* device) { delete device; }
+
+ecad_status ecad_weights_create(ecad_device* device, const ecad_tensor_desc* descs, size_t count, ecad_weights** out, ecad_error* err) {
+  return guarded(err, [&] {
+    if (out == nullptr) return invalid("weights: out is NULL");
+    *out = nullptr;
+    if (device == nullptr || (descs == nullptr && count > 0)) return invalid("weights: an argument is NULL");
+    auto handle = std::make_unique<ecad_weights>();
+    ECAD_TRY(ecad::Weights::create(device->impl, descs, count, &handle->impl));
+    *out = handle.release();
+    return Status::ok();
+  });
+}
+
+ecad_status ecad_weights_open(ecad_device* device, const char* path, ecad_weights** out, ecad_error* err) {
+  return guarded(err, [&] {
+    if (out == nullptr) return invalid("weights: out is NULL");
+    *out = nullptr;
+    if (device == nullptr || path == nullptr) return invalid("weights: an argument is NULL");
+    auto handle = std::make_unique<ecad_weights>();
+    ECAD_TRY(ecad::Weights::open(device->impl, path, &handle->impl));
+    *out = handle.release();
+    return Status::ok();
+  });
+}
+
+void ecad_weights_release(ecad_weights* weights) { delete weights; }
+
+ecad_status ecad_program_check(const void* bytes, size_t nbytes, ecad_error* err) {
+  return guarded(err, [&] {
+    if (bytes == nullptr) return invalid("program: bytes is NULL");
+    ecad::Program program;
+    return ecad::decode_program(static_cast<const uint8_t*>(bytes), nbytes, &program);
+  });
+}
+
+ecad_status ecad_program_load(ecad_device* device, ecad_weights* weights, const void* bytes, size_t nbytes, ecad_program** out, ecad_error* err) {
+  return guarded(err, [&] {
+    if (out == nullptr) return invalid("program: out is NULL");
+    *out = nullptr;
+    if (device == nullptr || bytes == nullptr) return invalid("program: an argument is NULL");
+    if (weights != nullptr && weights->impl->device() != device->impl) return invalid("program: the weights belong to another device");
+    if (device->impl->on_thread()) return invalid("program: an on_item callback cannot load a program on its own device");
+    auto handle = std::make_unique<ecad_program>();
+    ECAD_TRY(ecad::LoadedProgram::load(device->impl, weights != nullptr ? weights->impl : nullptr, static_cast<const uint8_t*>(bytes), nbytes, &handle->impl));
+    *out = handle.release();
+    return Status::ok();
+  });
+}
+
+ecad_status ecad_program_query(const ecad_program* program, ecad_program_info* inout, ecad_error* err) {
+  return guarded(err, [&] { return query_program(program, inout); });
+}
+
+ecad_status ecad_program_io(const ecad_program* program, uint32_t index, ecad_io_info* inout, ecad_error* err) {
+  return guarded(err, [&] { return query_io(program, index, inout); });
+}
+
+ecad_status ecad_program_op(const ecad_program* program, uint32_t index, ecad_op_info* inout, ecad_error* err) {
+  return guarded(err, [&] { return query_op(program, index, inout); });
+}
+
+ecad_status ecad_program_schedule(const ecad_program* program, uint32_t index, ecad_run_item* items, size_t cap, size_t* count, ecad_error* err) {
+  return guarded(err, [&] { return query_schedule(program, index, items, cap, count); });
+}
+
+void ecad_program_release(ecad_program* program) { delete program; }
+
+ecad_status ecad_state_create(ecad_program* program, ecad_state** out, ecad_error* err) {
+  return guarded(err, [&] {
+    if (out == nullptr) return invalid("state: out is NULL");
+    *out = nullptr;
+    if (program == nullptr) return invalid("state: program is NULL");
+    auto handle = std::make_unique<ecad_state>();
+    ECAD_TRY(ecad::State::create(program->impl->device(), program->impl->layout(), &handle->impl));
+    *out = handle.release();
+    return Status::ok();
+  });
+}
+
+ecad_status ecad_state_fork(ecad_state* state, ecad_state** out, ecad_error* err) {
+  return guarded(err, [&] {
+    if (out == nullptr) return invalid("state: out is NULL");
+    *out = nullptr;
+    if (state == nullptr) return invalid("state: state is NULL");
+    auto handle = std::make_unique<ecad_state>();
+    ECAD_TRY(state->impl->fork(&handle->impl));
+    *out = handle.release();
+    return Status::ok();
+  });
+}
+
+ecad_status ecad_state_reset(ecad_state* state, ecad_error* err) {
+  return guarded(err, [&] {
+    if (state == nullptr) return invalid("state: state is NULL");
+    state->impl->reset();
+    return Status::ok();
+  });
+}
+
+ecad_status ecad_state_write(ecad_state* state, const char* io_name, const void* data, uint64_t nbytes, ecad_error* err) {
+  return guarded(err, [&] {
+    if (state == nullptr || io_name == nullptr) return invalid("state write: an argument is NULL");
+    uint32_t index = 0;
+    ECAD_TRY(state->impl->find(io_name, 1, &index));
+    return state->impl->write(index, data, nbytes);
+  });
+}
+
+ecad_status ecad_state_read(ecad_state* state, const char* io_name, void* data, uint64_t nbytes, ecad_error* err) {
+  return guarded(err, [&] {
+    if (state == nullptr || io_name == nullptr) return invalid("state read: an argument is NULL");
+    uint32_t index = 0;
+    ECAD_TRY(state->impl->find(io_name, 3, &index));
+    return state->impl->read(index, data, nbytes);
+  });
+}
+
+ecad_status ecad_state_write_buffer(ecad_state* state, uint32_t index, const void* data, uint64_t nbytes, ecad_error* err) {
+  return guarded(err, [&] { return state == nullptr ? invalid("state write: state is NULL") : state->impl->write(index, data, nbytes); });
+}
+
+ecad_status ecad_state_read_buffer(ecad_state* state, uint32_t index, void* data, uint64_t nbytes, ecad_error* err) {
+  return guarded(err, [&] { return state == nullptr ? invalid("state read: state is NULL") : state->impl->read(index, data, nbytes); });
+}
+
+void ecad_state_release(ecad_state* state) { delete state; }
+
+ecad_cancel* ecad_cancel_create(void) { return new (std::nothrow) ecad_cancel; }
+
+void ecad_cancel_trigger(ecad_cancel* cancel) {
+  if (cancel != nullptr) cancel->flag.store(1);
+}
+
+void ecad_cancel_reset(ecad_cancel* cancel) {
+  if (cancel != nullptr) cancel->flag.store(0);
+}
+
+void ecad_cancel_release(ecad_cancel* cancel) {
+  if (cancel != nullptr && cancel->refs.fetch_sub(1) == 1) delete cancel;
+}
+
+ecad_status ecad_run(ecad_state* state, ecad_program* program, const ecad_run_item* items, size_t count, ecad_run_args* args, ecad_error* err) {
+  return guarded(err, [&] {
+    if (state == nullptr || program == nullptr || (items == nullptr && count > 0)) return invalid("run: an argument is NULL");
+    return run(state, program, items, count, args);
+  });
+}
+
+ecad_status ecad_run_schedule(ecad_state* state, ecad_program* program, uint32_t index, ecad_run_args* args, ecad_error* err) {
+  return guarded(err, [&] {
+    if (state == nullptr || program == nullptr) return invalid("run: an argument is NULL");
+    const auto& schedules = program->impl->program().schedules;
+    if (index >= schedules.size()) return invalid(text("run: schedule ", index, " does not exist, there are ", schedules.size()));
+    const auto& from = schedules[index].items;
+    std::vector<ecad_run_item> items(from.size());
+    std::transform(from.begin(), from.end(), items.begin(), [](const ecad::RunItem& i) { return ecad_run_item{i.section, i.step}; });
+    return run(state, program, items.data(), items.size(), args);
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,182 @@
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "dtype.h"
+#include "loaded.h"
+#include "text.h"
+#include "view.h"
+
+namespace ecad {
+namespace {
+
+uint64_t now_ns() { return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count()); }
+
+// Buffers that outputs took the place of. Inputs of the running op may still read them, so they are let go when the op is done.
+class Replaced {
+ public:
+  explicit Replaced(Device& device) : device_(device) {}
+  ~Replaced() { clear(); }
+  void add(SharedBuffer* b) {
+    if (b != nullptr) buffers_[count_++] = b;
+  }
+  void clear() {
+    while (count_ > 0) device_.release(buffers_[--count_]);
+  }
+
+ private:
+  Device& device_;
+  SharedBuffer* buffers_[2] = {};  // an op has at most two outputs (validate_op.cpp)
+  size_t count_ = 0;
+};
+
+class Runner {
+ public:
+  Runner(State& state, const LoadedProgram& loaded, const RunOptions& options)
+      : state_(state), loaded_(loaded), options_(options), device_(*state.device()), bases_(state.bases()), replaced_(device_) {
+    operands_.resize(loaded.most_operands());
+  }
+
+  Status run(const ecad_run_item* items, size_t count, uint64_t* times_len) {
+    ECAD_TRY(device_.ensure_arena(loaded_.program().arena_bytes));
+    bases_[kArenaBase] = static_cast<char*>(device_.arena());
+    bases_[kConstantBase] = static_cast<char*>(loaded_.constants());
+    start_ns_ = options_.times != nullptr ? now_ns() : 0;
+    Status status;
+    for (size_t i = 0; i < count && status.is_ok(); ++i) {
+      item_ = static_cast<uint32_t>(i);
+      status = run_item(items[i]);
+      if (status.is_ok() && options_.on_item != nullptr && options_.on_item(options_.user, static_cast<uint32_t>(i + 1), static_cast<uint32_t>(count)) != 0) {
+        status = cancelled();
+      }
+    }
+    *times_len = times_len_;
+    const Status waited = device_.backend().synchronize();
+    device_.note_memory();
+    return status.is_ok() ? waited : status;
+  }
+
+ private:
+  static Status cancelled() { return Status(ECAD_CANCELLED, "cancelled"); }
+
+  Status run_item(const ecad_run_item& item) {
+    const Section& section = loaded_.program().sections[item.section];
+    for (uint32_t op = section.first_op; op < section.first_op + section.num_ops; ++op) {
+      if (options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed) != 0) return cancelled();
+      ECAD_TRY(run_op(op, item.step));
+    }
+    return Status::ok();
+  }
+
+  void resolve(const Recipe& r, uint32_t step, Operand* out) {
+    char* base = bases_[r.base];
+    out->data = base == nullptr ? nullptr : base + r.offset + r.step_bytes * static_cast<int64_t>(step);
+  }
+
+  Status run_op(uint32_t op, uint32_t step) {
+    const BoundOp& bound = loaded_.bound(op);
+    const Recipe* recipes = loaded_.recipes().data() + bound.first_recipe;
+    Operand* in = operands_.data();
+    Operand* out = in + bound.inputs;
+    for (uint32_t k = 0; k < bound.inputs; ++k) resolve(recipes[k], step, &in[k]);
+    const PersistentRead* reads = loaded_.reads().data() + bound.first_read;
+    for (uint32_t k = 0; k < bound.reads; ++k) {
+      if (state_.valid(reads[k].index)) continue;
+      if (reads[k].coefficient == nullptr || reads[k].coefficient[reads[k].coefficient_step * static_cast<int64_t>(step)] != 0) return not_ready(op, step, reads[k]);
+      in[reads[k].input].data = nullptr;
+    }
+    const uint32_t* writes = loaded_.writes().data() + bound.first_write;
+    for (uint32_t k = 0; k < bound.writes; ++k) {
+      SharedBuffer* replaced = nullptr;
+      ECAD_TRY(state_.own(writes[k], &replaced));
+      replaced_.add(replaced);
+      state_.set_valid(writes[k], false);
+    }
+    for (uint32_t k = 0; k < bound.outputs; ++k) resolve(recipes[bound.inputs + k], step, &out[k]);
+    const uint64_t begin = options_.times != nullptr ? now_ns() : 0;
+    ECAD_TRY(run_kernel(bound, op, {in, out, step}));
+    if (options_.times != nullptr) note_time(op, begin);
+    for (uint32_t k = 0; k < bound.writes; ++k) state_.set_valid(writes[k], true);
+    replaced_.clear();
+    return options_.check_finite ? check_finite(device_, loaded_.program(), op, step, out) : Status::ok();
+  }
+
+  Status run_kernel(const BoundOp& bound, uint32_t op, const RunContext& context) {
+    try {
+      Status status = bound.kernel->run(context);
+      if (status.is_ok()) return status;
+      return Status(status.code(), text(where(op, context.step), ": ", status.message())).at_op(static_cast<int32_t>(op)).with_device_code(status.device_code());
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& e) {
+      return Status(ECAD_DEVICE_ERROR, text(where(op, context.step), ": ", std::string_view(e.what()))).at_op(static_cast<int32_t>(op));
+    }
+  }
+
+  void note_time(uint32_t op, uint64_t begin) {
+    if (times_len_ < options_.times_cap) options_.times[times_len_] = {item_, op, begin - start_ns_, now_ns() - begin};
+    ++times_len_;
+  }
+
+  std::string where(uint32_t op, uint32_t step) const { return text(op_text(loaded_.program(), op), " at step ", step); }
+
+  Status not_ready(uint32_t op, uint32_t step, const PersistentRead& read) const {
+    return Status(ECAD_NOT_READY, text(where(op, step), ": reads \"", state_.layout().persistent[read.index].name, "\", which was never written")).at_op(static_cast<int32_t>(op));
+  }
+
+  State& state_;
+  const LoadedProgram& loaded_;
+  const RunOptions& options_;
+  Device& device_;
+  char** bases_;
+  Replaced replaced_;
+  std::vector<Operand> operands_;
+  uint32_t item_ = 0;
+  uint64_t start_ns_ = 0, times_len_ = 0;
+};
+
+}  // namespace
+
+Status run_items(State& state, const LoadedProgram& loaded, const ecad_run_item* items, size_t count, const RunOptions& options, uint64_t* times_len) {
+  const Program& p = loaded.program();
+  if (count > 0xffffffffu) return Status(ECAD_INVALID_ARGUMENT, text("run: ", count, " items are too many"));
+  for (size_t i = 0; i < count; ++i) {
+    if (items[i].section >= p.sections.size()) return Status(ECAD_INVALID_ARGUMENT, text("run: item ", i, ": section ", items[i].section, " does not exist, there are ", p.sections.size()));
+    if (items[i].step >= p.num_steps) return Status(ECAD_INVALID_ARGUMENT, text("run: item ", i, ": step ", items[i].step, " does not exist, there are ", p.num_steps));
+  }
+  if (state.device() != loaded.device()) return Status(ECAD_INVALID_ARGUMENT, "run: state and program belong to different devices");
+  if (state.layout().hash != loaded.layout()->hash) return Status(ECAD_SHAPE_MISMATCH, "run: state and program have different layouts");
+  if (state.device()->on_thread()) return Status(ECAD_INVALID_ARGUMENT, "run: an on_item callback cannot run a program on its own device");
+  return state.device()->call([&] { return Runner(state, loaded, options).run(items, count, times_len); });
+}
+
+Status check_finite(Device& device, const Program& p, size_t op, uint32_t step, const Operand* out) {
+  for (size_t m = 0; m < p.ops[op].out.size(); ++m) {
+    if (p.ops[op].out[m] == kNoTensor) continue;
+    const Tensor& t = p.tensors[p.ops[op].out[m]];
+    if (!is_float(t.dtype)) continue;
+    const size_t size = dtype_size(t.dtype), row_bytes = static_cast<size_t>(t.cols()) * size;
+    std::vector<unsigned char> row(row_bytes);
+    for (int64_t r = 0; r < t.rows(); ++r) {
+      int64_t at = 0, rest = r, index[4] = {};
+      for (uint32_t d = t.rank - 1; d-- > 0;) {
+        index[d] = rest % t.dims[d];
+        rest /= t.dims[d];
+        at += index[d] * t.strides[d];
+      }
+      ECAD_TRY(device.backend().download(row.data(), static_cast<const char*>(out[m].data) + at * static_cast<int64_t>(size), row_bytes));
+      for (int64_t c = 0; c < t.cols(); ++c) {
+        const double v = load_element(row.data(), t.dtype, c);
+        if (std::isfinite(v)) continue;
+        std::string place;
+        for (uint32_t d = 0; d + 1 < t.rank; ++d) place += text(index[d], ",");
+        const Op& o = p.ops[op];
+        return Status(ECAD_DEVICE_ERROR, text("step ", step, ", section ", o.section, " \"", p.sections[o.section].name, "\", block ", o.block, ", ", op_text(p, op), ": output ", m, " ", dims_text(t), " holds ", std::isnan(v) ? "NaN" : "an infinity", " at [", place, c, "]"))
+            .at_op(static_cast<int32_t>(op));
+      }
+    }
+  }
+  return Status::ok();
+}
+
+}  // namespace ecad
