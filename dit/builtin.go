@@ -1,6 +1,17 @@
 package dit
 
-import "io/fs"
+import (
+	"io/fs"
 
-// builtins are the models that are part of the binary.
-var builtins = map[string]func() (fs.FS, error){}
+	"ecadx/dit/mini"
+)
+
+// builtin is a model that is part of the binary.
+type builtin struct {
+	tree     func() fs.FS
+	guidance float64 // the scale that suits it, where it is not its family's
+}
+
+var builtins = map[string]builtin{
+	DefaultModel: {tree: mini.PixArt, guidance: mini.PixArtGuidance},
+}

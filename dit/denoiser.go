@@ -189,7 +189,7 @@ func (r *Run) write(in Inputs) error {
 
 // writeFloats writes values in the io's own dtype.
 func (r *Run) writeFloats(name string, v []float32) error {
-	if r.loop.sizes.DType != Float64 {
+	if io, ok := r.loop.IO(name); !ok || io.DType != ecad.Float64 {
 		return ecad.Write(r.state, name, v)
 	}
 	wide := make([]float64, len(v))

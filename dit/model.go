@@ -30,6 +30,7 @@ type Model struct {
 	config   []byte    // transformer/config.json
 	snapshot *Snapshot // nil for random models
 	builtin  fs.FS     // of built-in models
+	guidance float64   // default of built-in models, 0: the family's
 	seed     uint64    // of random models
 
 	mu      sync.Mutex
@@ -60,20 +61,8 @@ func Open(ref string) (*Model, error) {
 	if rest, ok := strings.CutPrefix(ref, randomPrefix); ok {
 		return openRandom(ref, rest)
 	}
-	if tree, ok := builtins[ref]; ok {
-		fsys, err := tree()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", ref, err)
-		}
-		s, err := openSnapshotFS(ref, fsys)
-		if err != nil {
-			return nil, err
-		}
-		m, err := newModel(ref, s)
-		if err == nil {
-			m.builtin = fsys
-		}
-		return m, err
+	if b, ok := builtins[ref]; ok {
+		return openBuiltin(ref, b)
 	}
 	if _, err := os.Stat(ref); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %q is no directory and no name: use a snapshot's directory or one of %s", ErrReference, ref, strings.Join(References(), ", "))
@@ -83,6 +72,20 @@ func Open(ref string) (*Model, error) {
 		return nil, err
 	}
 	return newModel(ref, s)
+}
+
+func openBuiltin(ref string, b builtin) (*Model, error) {
+	tree := b.tree()
+	s, err := openSnapshotFS(ref, tree)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newModel(ref, s)
+	if err != nil {
+		return nil, err
+	}
+	m.builtin, m.guidance = tree, b.guidance
+	return m, nil
 }
 
 // newModel reads the transformer's configuration.
@@ -177,7 +180,13 @@ func (m *Model) Snapshot() *Snapshot { return m.snapshot }
 func (m *Model) Shape(steps int) schedule.Shape { return m.family.shape(steps) }
 
 // Defaults is how the model runs when the user says nothing else.
-func (m *Model) Defaults() Defaults { return m.family.defaults() }
+func (m *Model) Defaults() Defaults {
+	d := m.family.defaults()
+	if m.guidance != 0 {
+		d.Guidance = m.guidance
+	}
+	return d
+}
 
 // PixArt returns the configuration of a PixArt model and whether it is one.
 func (m *Model) PixArt() (PixArtConfig, bool) {
@@ -193,7 +202,7 @@ func (m *Model) First(n int) (*Model, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("%d blocks: use at least 1", n)
 	}
-	return &Model{ref: m.ref, family: m.family.first(n), config: m.config, snapshot: m.snapshot, seed: m.seed, parent: m}, nil
+	return &Model{ref: m.ref, family: m.family.first(n), config: m.config, snapshot: m.snapshot, builtin: m.builtin, guidance: m.guidance, seed: m.seed, parent: m}, nil
 }
 
 // Weights opens the transformer's weights when first asked for.

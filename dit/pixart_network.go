@@ -60,8 +60,8 @@ func (p *pixart) network(b *program.Builder, g geometry) network {
 	b.Input("prompt_embeds", n.embeds)
 	b.Input("prompt_counts", n.counts)
 	if c.MicroConditioned {
-		n.resolution = b.Persistent("resolution", n.stream, g.conditions, 2)
-		n.aspect = b.Persistent("aspect_ratio", n.stream, g.conditions, 1)
+		n.resolution = b.Persistent("resolution", program.Float32, g.conditions, 2)
+		n.aspect = b.Persistent("aspect_ratio", program.Float32, g.conditions, 1)
 		b.Input("resolution", n.resolution)
 		b.Input("aspect_ratio", n.aspect)
 	}
@@ -124,11 +124,12 @@ func (n *pixartNetwork) textPrologue() {
 	n.At(-1, -1)
 }
 
-// embedder is the sinusoids of t [rows] through a two-layer MLP: [rows, width].
+// embedder is the sinusoids of t [rows] through a two-layer MLP: [rows, width]. The sinusoids are float32 in any arithmetic, as in
+// diffusers: those of large t depend on it.
 func (n *pixartNetwork) embedder(name string, t program.Tensor, width int, out program.Tensor) program.Tensor {
 	rows := t.Dim(0)
 	spec := program.TimestepSpec{CosFirst: true, MaxPeriod: 10000, Scale: 1}
-	sin := n.TimestepEmbed(name+".sinusoid", t, spec, n.Activation(n.stream, rows, timestepWidth))
+	sin := n.TimestepEmbed(name+".sinusoid", t, spec, n.Activation(program.Float32, rows, timestepWidth))
 	hidden := n.Activation(n.stream, rows, width)
 	key := "adaln_single.emb." + name
 	hidden = n.linear(name+".1", sin, program.SiLU, true, width, hidden, key+".linear_1")
@@ -138,9 +139,11 @@ func (n *pixartNetwork) embedder(name string, t program.Tensor, width int, out p
 // timePrologue: the modulations of all steps at once.
 func (n *pixartNetwork) timePrologue() {
 	steps, m, width := n.Steps(), n.conditionRows(), n.c.Width()
-	times := make([]float64, steps)
-	copy(times, n.g.timesteps)
-	e := n.embedder("timestep_embedder", n.Float64s("timesteps", times, steps), width, n.Activation(n.stream, steps, width))
+	times := make([]float32, steps)
+	for i, t := range n.g.timesteps {
+		times[i] = float32(t)
+	}
+	e := n.embedder("timestep_embedder", n.Float32s("timesteps", times, steps), width, n.Activation(n.stream, steps, width))
 	if n.c.MicroConditioned {
 		e = n.Add("conditions", n.Reshape(e, steps, 1, width), n.Reshape(n.microConditions(), 1, m, width), n.Activation(n.stream, steps, m, width))
 	}
