@@ -1,0 +1,158 @@
+package study
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"ecadx/ga"
+)
+
+// Front is the content of front.json. It depends on configuration and scores alone: the same study gives the same
+// bytes on every machine, however often it was interrupted.
+type Front struct {
+	Quality   string         `json:"quality"` // name of the quality, maximised
+	Cost      string         `json:"cost"`    // name of the cost, minimised
+	Reference FrontReference `json:"reference"`
+	Uncached  FrontEntry     `json:"uncached"`
+	Baselines []FrontEntry   `json:"baselines"`
+	Seeds     []FrontEntry   `json:"seeds"`
+	Front     []FrontEntry   `json:"front"` // by ascending cost
+	// Hypervolume and SeedsHypervolume are normalised to the rectangle from Reference to (uncached quality, cost 0).
+	Hypervolume      float64      `json:"hypervolume"`
+	SeedsHypervolume float64      `json:"seeds_hypervolume"`
+	HeldOut          FrontHeldOut `json:"heldout"`
+	Evaluations      int64        `json:"evaluations"` // distinct schedules scored for the search
+	Images           int64        `json:"images"`      // images scored for the search
+	Generations      int          `json:"generations"`
+	Seed             uint64       `json:"seed"`
+}
+
+// FrontReference is the reference point of the hypervolume.
+type FrontReference struct {
+	Quality float64 `json:"quality"`
+	Cost    float64 `json:"cost"`
+}
+
+// FrontHeldOut sums up the held-out images. Its hypervolumes take held-out qualities, also that of the uncached
+// schedule; the reference point is that of the search.
+type FrontHeldOut struct {
+	Prompts          int     `json:"prompts"`
+	Hypervolume      float64 `json:"hypervolume"`
+	SeedsHypervolume float64 `json:"seeds_hypervolume"`
+}
+
+// FrontEntry is a schedule. Qualities are null where there is no score; Invalid then says why, unless nothing was held
+// out.
+type FrontEntry struct {
+	Name           string      `json:"name,omitempty"`
+	Hash           string      `json:"hash"`
+	File           string      `json:"file"` // relative to the study
+	Quality        *float64    `json:"quality"`
+	QualityCI95    *[2]float64 `json:"quality_ci95"`
+	HeldOutQuality *float64    `json:"heldout_quality"`
+	HeldOutCI95    *[2]float64 `json:"heldout_ci95"`
+	Cost           float64     `json:"cost"`
+	MACsRatio      float64     `json:"macs_ratio"`
+	Invalid        string      `json:"invalid,omitempty"`
+}
+
+// NewFront returns the content of front.json for a result. quality and cost are the names of the objectives.
+func NewFront(res *ga.Result, quality, cost string) *Front {
+	entries := func(list []ga.Candidate) []FrontEntry {
+		out := make([]FrontEntry, len(list))
+		for i, c := range list {
+			out[i] = newEntry(c)
+		}
+		return out
+	}
+	return &Front{
+		Quality: quality, Cost: cost,
+		Reference: FrontReference{res.Reference.Quality, res.Reference.Cost},
+		Uncached:  newEntry(res.Uncached),
+		Baselines: entries(res.Baselines), Seeds: entries(res.Seeds), Front: entries(res.Front),
+		Hypervolume: res.Hypervolume, SeedsHypervolume: res.SeedsHypervolume,
+		HeldOut:     FrontHeldOut{res.HeldOutPrompts, res.HeldOutHypervolume, res.HeldOutSeedsHypervolume},
+		Evaluations: res.Evaluations, Images: res.Images, Generations: res.Generations, Seed: res.Seed,
+	}
+}
+
+func newEntry(c ga.Candidate) FrontEntry {
+	e := FrontEntry{Name: c.Name, Hash: c.Hash.String(), File: schedulePath(c), Cost: c.Cost, MACsRatio: c.MACsRatio,
+		Invalid: c.Invalid}
+	if q := c.Quality; q != nil {
+		e.Quality, e.QualityCI95 = &q.Mean, &q.CI95
+	}
+	if q := c.HeldOut; q != nil {
+		e.HeldOutQuality, e.HeldOutCI95 = &q.Mean, &q.CI95
+	}
+	return e
+}
+
+func schedulePath(c ga.Candidate) string { return "schedules/" + c.Hash.String() + ".json" }
+
+// Encode returns the bytes of front.json. A NaN or infinite number is an error; a result of ga.Run has none.
+func (f *Front) Encode() ([]byte, error) { return encodeJSON("front.json", f) }
+
+// ReadFront reads a front.json.
+func ReadFront(path string) (*Front, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	f := new(Front)
+	if err := json.Unmarshal(data, f); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+func encodeJSON(name string, v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return nil, fmt.Errorf("ecadx/study: %s: %w", name, err)
+	}
+	return b.Bytes(), nil
+}
+
+// WriteResult writes the schedules that the result lists, front.svg and, last, front.json, each in one step. encode
+// returns the bytes of a schedule file.
+func (s *Study) WriteResult(res *ga.Result, quality, cost string, encode func(ga.Candidate) ([]byte, error)) error {
+	front := NewFront(res, quality, cost)
+	data, err := front.Encode()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(s.dir, "schedules"), 0o777); err != nil {
+		return err
+	}
+	for _, list := range [][]ga.Candidate{{res.Uncached}, res.Baselines, res.Seeds, res.Front} {
+		for _, c := range list {
+			text, err := encode(c)
+			if err != nil {
+				return fmt.Errorf("schedule %v: %w", c.Hash, err)
+			}
+			if err := replaceFile(s.disk, filepath.Join(s.dir, filepath.FromSlash(schedulePath(c))), text); err != nil {
+				return err
+			}
+		}
+	}
+	if err := replaceFile(s.disk, filepath.Join(s.dir, "front.svg"), front.SVG()); err != nil {
+		return err
+	}
+	return replaceFile(s.disk, filepath.Join(s.dir, "front.json"), data)
+}
+
+// WriteRun writes run.json, the record of what depends on the machine, in one step. v must encode to JSON.
+func (s *Study) WriteRun(v any) error {
+	data, err := encodeJSON("run.json", v)
+	if err != nil {
+		return err
+	}
+	return replaceFile(s.disk, filepath.Join(s.dir, "run.json"), data)
+}
