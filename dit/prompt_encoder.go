@@ -81,7 +81,9 @@ func (m *Model) OpenPromptEncoder() (*PromptEncoder, error) {
 
 // Tokenize cleans a prompt as the PixArt pipelines do (lower case, no outer spaces) and returns its ids, cut to the model's limit, end of
 // sequence included.
-func (e *PromptEncoder) Tokenize(prompt string) []int32 { return e.words.EncodeT5(caption.Clean(prompt), e.limit) }
+func (e *PromptEncoder) Tokenize(prompt string) ([]int32, error) {
+	return e.words.EncodeT5(caption.Clean(prompt), e.limit)
+}
 
 // Cut tells how many tokens of the prompt do not fit, 0 when all do.
 func (e *PromptEncoder) Cut(prompt string) int {
@@ -98,8 +100,11 @@ func (e *PromptEncoder) Encode(ctx context.Context, dev *ecad.Device, dtype DTyp
 			continue
 		}
 		known[caption.Clean(prompt)] = i
-		var err error
-		if out[i], err = e.encode(ctx, dev, dtype, e.Tokenize(prompt)); err != nil {
+		ids, err := e.Tokenize(prompt)
+		if err == nil {
+			out[i], err = e.encode(ctx, dev, dtype, ids)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s: prompt %q: %w", e.path, short(prompt), err)
 		}
 	}

@@ -65,7 +65,7 @@ def vae_case(case):
     latents = torch.from_numpy(ecadrand.normal(case["seed"], "latents", case["latents"]))
     z = latents / config["scaling_factor"] + config.get("shift_factor", 0.0)
     case["config"] = {"_class_name": "AutoencoderKL", **config}
-    return model.decode(z).sample.numpy()
+    return np.ascontiguousarray(model.decode(z).sample.numpy())  # torch may hand out channels last, which save_file ignores
 
 
 def main():

@@ -1,0 +1,211 @@
+package dit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"ecadx/cgo"
+	"ecadx/dit/program"
+)
+
+// encoderCase is one case of testdata/encoders.json, made by testdata/make_encoder_goldens.py.
+type encoderCase struct {
+	Name    string          `json:"name"`
+	Seed    uint64          `json:"seed"`
+	Config  json.RawMessage `json:"config"`
+	Tokens  int             `json:"tokens"`
+	Lengths []int           `json:"lengths"`
+	Latents [4]int          `json:"latents"`
+}
+
+type encoderGoldens struct {
+	T5  []encoderCase `json:"t5"`
+	VAE []encoderCase `json:"vae"`
+}
+
+// backends are what the encoders are tested on: arithmetic and the largest relative L2 error against float32 PyTorch.
+var encoderBackends = []struct {
+	backend ecad.Backend
+	dtype   DType
+	tol     float64
+}{
+	{ecad.Reference, Float64, 1e-5}, {ecad.Reference, Float32, 1e-5}, {ecad.CPU, Float32, 1e-5}, {ecad.CPU, BFloat16, 3e-2},
+}
+
+// runEncoder runs the one schedule of a program with weights generated for specs, after write has filled the inputs.
+func runEncoder(t *testing.T, backend ecad.Backend, seed uint64, specs []TensorSpec, p *program.Program, write func(*ecad.State) error, read func(*ecad.State) error) {
+	t.Helper()
+	tensors, err := newRandomTensors("random", specs, seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := NewWeights(tensors)
+	defer w.Close()
+	dev, err := ecad.OpenDevice(ecad.DeviceConfig{Backend: backend, Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	loaded, err := w.Load(dev, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer loaded.Close()
+	state, err := loaded.NewState()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	if err := write(state); err != nil {
+		t.Fatal(err)
+	}
+	items, err := loaded.Program.Schedule(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := state.Run(context.Background(), loaded.Program, items, ecad.RunOptions{CheckFinite: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := read(state); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestT5Golden(t *testing.T) {
+	g, outputs := readEncoderGoldens(t)
+	for _, c := range g.T5 {
+		cfg, err := decodeT5(c.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range encoderBackends {
+			t.Run(fmt.Sprintf("%s/%v-%v", c.Name, b.backend, b.dtype), func(t *testing.T) {
+				rows := len(c.Lengths)
+				p, err := cfg.compile(rows, c.Tokens, b.dtype, t5Shared)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ids, counts := make([]int32, rows*c.Tokens), make([]int32, rows)
+				for i := range ids {
+					ids[i] = int32(randomWord(randomKey(c.Seed, "input_ids"), i) % uint64(cfg.Vocabulary))
+				}
+				for i, n := range c.Lengths {
+					counts[i] = int32(n)
+				}
+				got := make([]float32, rows*c.Tokens*cfg.Width)
+				runEncoder(t, b.backend, c.Seed, cfg.specs(t5Shared), p, func(s *ecad.State) error {
+					if err := ecad.Write(s, ioInputIDs, ids); err != nil {
+						return err
+					}
+					return ecad.Write(s, ioCounts, counts)
+				}, func(s *ecad.State) error { return readFloats(s, ioHidden, b.dtype, got) })
+				for i, n := range c.Lengths { // rows of padding are undefined
+					clear(got[(i*c.Tokens+n)*cfg.Width : (i+1)*c.Tokens*cfg.Width])
+				}
+				if e := relativeError(got, outputs.output(t, c.Name)); !(e <= b.tol) {
+					t.Errorf("relative error %.2g, at most %.2g", e, b.tol)
+				}
+			})
+		}
+	}
+}
+
+func TestImageDecoderGolden(t *testing.T) {
+	g, outputs := readEncoderGoldens(t)
+	for _, c := range g.VAE {
+		cfg, err := decodeVAE(c.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range encoderBackends {
+			t.Run(fmt.Sprintf("%s/%v-%v", c.Name, b.backend, b.dtype), func(t *testing.T) {
+				batch, h, w := c.Latents[0], c.Latents[2], c.Latents[3]
+				p, err := cfg.compile(batch, h, w, b.dtype, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				latents := make([]float32, batch*c.Latents[1]*h*w)
+				for i := range latents {
+					latents[i] = distribution{std: 1}.value(randomKey(c.Seed, "latents"), i)
+				}
+				got := make([]float32, batch*h*w*cfg.Factor()*cfg.Factor()*3)
+				runEncoder(t, b.backend, c.Seed, cfg.specs(false), p,
+					func(s *ecad.State) error { return writeFloats(s, IOLatents, b.dtype, latents) },
+					func(s *ecad.State) error { return readFloats(s, ioImage, b.dtype, got) })
+				want := outputs.output(t, c.Name)
+				if e := relativeError(got, channelsLast(want, batch, h*cfg.Factor(), w*cfg.Factor())); !(e <= b.tol) {
+					t.Errorf("relative error %.2g, at most %.2g", e, b.tol)
+				}
+			})
+		}
+	}
+}
+
+// channelsLast turns [batch,3,h,w] into [batch,h,w,3].
+func channelsLast(v []float32, batch, h, w int) []float32 {
+	out := make([]float32, len(v))
+	for b := range batch {
+		for c := range 3 {
+			for i := range h * w {
+				out[(b*h*w+i)*3+c] = v[(b*3+c)*h*w+i]
+			}
+		}
+	}
+	return out
+}
+
+func readEncoderGoldens(t *testing.T) (*encoderGoldens, *goldens) {
+	t.Helper()
+	g := readGoldens(t, "encoders")
+	e := &encoderGoldens{}
+	data, err := os.ReadFile("testdata/encoders.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, e); err != nil {
+		t.Fatal(err)
+	}
+	return e, g
+}
+
+func TestT5Buckets(t *testing.T) {
+	// The thresholds of the published configuration (32 buckets, 128): distance to bucket of the first half.
+	cfg := &T5Config{Buckets: 32, MaxDistance: 128}
+	for _, c := range []struct{ from, to, bucket int }{
+		{0, 0, 0}, {1, 1, 1}, {7, 7, 7}, {8, 11, 8}, {12, 15, 9}, {16, 22, 10}, {23, 31, 11}, {32, 45, 12}, {46, 63, 13}, {64, 90, 14}, {91, 600, 15},
+	} {
+		for d := c.from; d <= c.to; d++ {
+			if got := cfg.bucket(-d); got != int32(c.bucket) {
+				t.Errorf("bucket of a key %d before its query: %d, want %d", d, got, c.bucket)
+			}
+			if got := cfg.bucket(d); d > 0 && got != int32(16+c.bucket) {
+				t.Errorf("bucket of a key %d after its query: %d, want %d", d, got, 16+c.bucket)
+			}
+		}
+	}
+}
+
+func TestEncoderConfigErrors(t *testing.T) {
+	for _, c := range []struct{ json, key string }{
+		{`{"d_model": 0, "feed_forward_proj": "gated-gelu"}`, "d_model"}, {`{"model_type": "umt5"}`, "model_type"}, {`{"feed_forward_proj": "relu"}`, "feed_forward_proj"},
+		{`{"feed_forward_proj": "gated-gelu", "num_heads": 9999999999}`, "num_heads"}, {`{"feed_forward_proj": "gated-gelu", "vocab_size": -1}`, "vocab_size"},
+		{`{"feed_forward_proj": "gated-gelu", "layer_norm_epsilon": NaN}`, "layer_norm_epsilon"},
+	} {
+		if _, err := decodeT5([]byte(c.json)); err == nil || !strings.Contains(err.Error(), c.key) {
+			t.Errorf("%s: error %v does not name %s", c.json, err, c.key)
+		}
+	}
+	for _, c := range []struct{ json, key string }{
+		{`{"_class_name": "AutoencoderTiny"}`, "_class_name"}, {`{"block_out_channels": []}`, "block_out_channels"}, {`{"block_out_channels": [33]}`, "norm_num_groups"},
+		{`{"scaling_factor": 0}`, "scaling_factor"}, {`{"up_block_types": ["AttnUpDecoderBlock2D"]}`, "up_block_types"}, {`{"layers_per_block": 100}`, "layers_per_block"},
+		{`{"latents_mean": [1]}`, "latents_mean"},
+	} {
+		if _, err := decodeVAE([]byte(c.json)); err == nil || !strings.Contains(err.Error(), c.key) {
+			t.Errorf("%s: error %v does not name %s", c.json, err, c.key)
+		}
+	}
+}
