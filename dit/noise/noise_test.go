@@ -103,7 +103,7 @@ func TestFMA(t *testing.T) {
 	}
 	unit := func() float32 { return r.Float32()*2 - 1 }
 	wrong := 0 // how often rounding twice would have been wrong: the cases must exist for the test to mean something
-	for range 300_000 {
+	for range 60_000 {
 		check(finite(), finite(), finite())
 		a, b, c := unit(), unit(), unit()
 		check(a, b, c)
@@ -127,7 +127,7 @@ func TestFMA(t *testing.T) {
 
 // TestAccuracy keeps the polynomials honest: near the true functions, over all arguments the generator can give.
 func TestAccuracy(t *testing.T) {
-	for i := 0; i < 1<<24; i += 37 {
+	for i := 0; i < 1<<24; i += 211 {
 		u := float32(i) * 0x1p-24
 		if got, want := float64(logf(1-u)), math.Log(float64(1-u)); !(math.Abs(got-want) <= 1.2e-7*math.Abs(want)+1e-9) {
 			t.Fatalf("log(%v) = %v, want %v", 1-u, got, want)

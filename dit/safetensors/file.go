@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"unsafe"
 )
 
 // Tensor is one tensor of a file. Data holds the elements row-major and little-endian, starting at any alignment; it
@@ -76,14 +77,14 @@ func (f *File) Len() int { return len(f.index.entries) }
 func (f *File) Names() []string {
 	names := make([]string, len(f.index.entries))
 	for i := range names {
-		names[i] = string(f.index.name(&f.index.entries[i]))
+		names[i] = string(f.index.name(f.index.entries[i]))
 	}
 	return names
 }
 
 // Tensor returns the tensor called name and whether the file has it. The data is not copied.
 func (f *File) Tensor(name string) (Tensor, bool) {
-	e := f.index.find(name)
+	e := f.index.find(unsafe.Slice(unsafe.StringData(name), len(name)))
 	if e == nil {
 		return Tensor{}, false
 	}

@@ -39,7 +39,7 @@ type index struct {
 	metadata text    // the __metadata__ object in header: off and len; len 0 if there is none
 }
 
-func (x *index) name(e *entry) []byte {
+func (x *index) name(e entry) []byte {
 	from := x.header
 	if e.inNames {
 		from = x.names
@@ -132,7 +132,11 @@ func (x *index) isMetadata(name text) bool {
 	if !name.escaped {
 		return string(x.header[name.off:name.off+name.len]) == metadataKey
 	}
-	return name.len <= 6*len(metadataKey) && string(appendText(nil, x.header, name)) == metadataKey
+	if name.len > 6*len(metadataKey) {
+		return false
+	}
+	var buf [6 * len(metadataKey)]byte // the decoded name is no longer than the raw one, so append stays in it
+	return bytes.Equal(appendText(buf[:0], x.header, name), []byte(metadataKey))
 }
 
 // scanMetadata checks the __metadata__ object, a map from string to string.
@@ -301,11 +305,11 @@ func (x *index) checkOffsets() error {
 		e := &x.entries[i]
 		switch {
 		case e.begin < at:
-			return fmt.Errorf("tensor %q: begins at byte %d of the data and overlaps the tensor before it, which ends at %d", clip(string(x.name(e))), e.begin, at)
+			return fmt.Errorf("tensor %q: begins at byte %d of the data and overlaps the tensor before it, which ends at %d", clip(string(x.name(*e))), e.begin, at)
 		case e.begin > at:
-			return fmt.Errorf("tensor %q: begins at byte %d of the data, leaving a hole from %d", clip(string(x.name(e))), e.begin, at)
+			return fmt.Errorf("tensor %q: begins at byte %d of the data, leaving a hole from %d", clip(string(x.name(*e))), e.begin, at)
 		case e.end > int64(len(x.data)):
-			return fmt.Errorf("tensor %q: ends at byte %d of the data, but the file has only %d: it is cut short", clip(string(x.name(e))), e.end, len(x.data))
+			return fmt.Errorf("tensor %q: ends at byte %d of the data, but the file has only %d: it is cut short", clip(string(x.name(*e))), e.end, len(x.data))
 		}
 		at = e.end
 	}
@@ -317,9 +321,9 @@ func (x *index) checkOffsets() error {
 
 // sortNames orders the entries by name and refuses duplicates.
 func (x *index) sortNames() error {
-	slices.SortFunc(x.entries, func(a, b entry) int { return bytes.Compare(x.name(&a), x.name(&b)) })
+	slices.SortFunc(x.entries, func(a, b entry) int { return bytes.Compare(x.name(a), x.name(b)) })
 	for i := 1; i < len(x.entries); i++ {
-		if name := x.name(&x.entries[i]); bytes.Equal(name, x.name(&x.entries[i-1])) {
+		if name := x.name(x.entries[i]); bytes.Equal(name, x.name(x.entries[i-1])) {
 			return fmt.Errorf("tensor %q appears twice", clip(string(name)))
 		}
 	}
@@ -327,10 +331,8 @@ func (x *index) sortNames() error {
 }
 
 // find returns the entry called name, nil if there is none.
-func (x *index) find(name string) *entry {
-	i, ok := slices.BinarySearchFunc(x.entries, name, func(e entry, name string) int {
-		return bytes.Compare(x.name(&e), []byte(name))
-	})
+func (x *index) find(name []byte) *entry {
+	i, ok := slices.BinarySearchFunc(x.entries, name, func(e entry, name []byte) int { return bytes.Compare(x.name(e), name) })
 	if !ok {
 		return nil
 	}
@@ -342,5 +344,5 @@ func (x *index) tensor(e *entry) Tensor {
 	s := &scanner{b: x.header, pos: int(e.shape)}
 	dims := make([]int64, 0, e.rank)
 	s.shape(&dims) // checked when the file was opened
-	return Tensor{Name: string(x.name(e)), DType: e.dtype, Shape: dims, Data: x.data[e.begin:e.end:e.end]}
+	return Tensor{Name: string(x.name(*e)), DType: e.dtype, Shape: dims, Data: x.data[e.begin:e.end:e.end]}
 }

@@ -18,7 +18,7 @@ type scanner struct {
 }
 
 func (s *scanner) errorf(format string, args ...any) error {
-	return fmt.Errorf("header byte %d: %s", s.pos, fmt.Sprintf(format, args...))
+	return fmt.Errorf("byte %d of the JSON: %s", s.pos, fmt.Sprintf(format, args...))
 }
 
 func (s *scanner) space() {
@@ -44,7 +44,7 @@ func (s *scanner) peek() byte {
 func (s *scanner) expect(c byte) error {
 	if got := s.peek(); got != c {
 		if s.pos >= len(s.b) {
-			return s.errorf("want %q, found the end of the header", c)
+			return s.errorf("want %q, found the end", c)
 		}
 		return s.errorf("want %q, found %q", c, got)
 	}

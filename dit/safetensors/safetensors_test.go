@@ -287,7 +287,7 @@ func TestSharded(t *testing.T) {
 	index := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
 	fsys := fstest.MapFS{
 		"te/model-00001-of-00002.safetensors":   small("a", "b"),
-		"te/model-00002-of-00002.safetensors":   small("c", "hidden"),
+		"te/model-00002-of-00002.safetensors":   small("c", "unlisted"),
 		"te/model.safetensors.index.json":       index(`{"metadata":{"total_size":3},"weight_map":{"a":"model-00001-of-00002.safetensors","c":"model-00002-of-00002.safetensors","b":"model-00001-of-00002.safetensors"}}`),
 		"half/m.fp16.safetensors":               small("h"),
 		"half2/m.safetensors.index.fp16.json":   index(`{"weight_map":{"q":"m-00001.fp16.safetensors"}}`),
@@ -296,8 +296,9 @@ func TestSharded(t *testing.T) {
 		"absent/m.safetensors.index.json":       index(`{"weight_map":{"nope":"x.safetensors"}}`),
 		"absent/x.safetensors":                  small("q"),
 		"escape/m.safetensors.index.json":       index(`{"weight_map":{"q":"../half/m.fp16.safetensors"}}`),
-		"twice/m.safetensors.index.json":        index(`{"weight_map":{"q":"x.safetensors","q":"x.safetensors"}}`),
+		"twice/m.safetensors.index.json":        index(`{"weight_map":{"q":"x.safetensors","p":"y.safetensors"}}`),
 		"twice/x.safetensors":                   small("q"),
+		"twice/y.safetensors":                   small("p", "q"),
 		"nomap/m.safetensors.index.json":        index(`{}`),
 		"badmap/m.safetensors.index.json":       index(`{"weight_map":[1]}`),
 		"badvalue/m.safetensors.index.json":     index(`{"weight_map":{"q":7}}`),
@@ -318,14 +319,14 @@ func TestSharded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := w.Names(); !slices.Equal(got, []string{"a", "b", "c"}) || len(w.Files()) != 2 {
+		if got := w.Names(); !slices.Equal(got, []string{"a", "b", "c", "unlisted"}) || len(w.Files()) != 2 {
 			t.Errorf("names %q", got)
 		}
 		if x, ok := w.Tensor("b"); !ok || x.Data[0] != 2 {
 			t.Errorf("tensor b: %v %v", x, ok)
 		}
-		if _, ok := w.Tensor("hidden"); ok {
-			t.Error("a tensor outside the map is visible")
+		if _, ok := w.Tensor("nothing"); ok {
+			t.Error("found a tensor that is not there")
 		}
 		if _, err := w.Need("c", 1); err != nil {
 			t.Error(err)
@@ -358,9 +359,9 @@ func TestSharded(t *testing.T) {
 			w.Close()
 		}
 		for dir, want := range map[string]string{
-			"missing": "gone.safetensors", "absent": `"nope" is not in x.safetensors`, "escape": "plain file name", "twice": "appears twice",
-			"nomap": `"weight_map" is missing`, "badmap": "must be an object", "badvalue": "want the name", "emptymap": "no tensors",
-			"syntax": "not a JSON index", "large": "at most", "directory": "looked for m.safetensors", "nowhere": "looked for m.safetensors",
+			"missing": "gone.safetensors", "absent": `"nope": it is not in x.safetensors`, "escape": "plain file name", "twice": `"q" is in both`,
+			"nomap": `"weight_map" is missing`, "badmap": "want '{'", "badvalue": `want '"'`, "emptymap": "no tensors",
+			"syntax": "found the end", "large": "at most", "directory": "looked for m.safetensors", "nowhere": "looked for m.safetensors",
 		} {
 			if _, err := safetensors.OpenWeights(s.Sub(dir), "m"); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), dir) {
 				t.Errorf("%s: error %v, want %q", dir, err, want)
@@ -490,5 +491,26 @@ func FuzzOpen(f *testing.F) {
 		if err != nil || !slices.Equal(again.Names(), x.Names()) {
 			t.Fatalf("written file differs: %v", err)
 		}
+	})
+}
+
+// FuzzIndex: any index beside one good shard gives weights that hold all it lists, or an error that names the index.
+func FuzzIndex(f *testing.F) {
+	shard := readGolden(f)
+	f.Add([]byte(`{"metadata":{"total_size":1},"weight_map":{"f32":"s","na\u00efve \"quoted\" <&> \\ ▁":"s"}}`))
+	f.Add([]byte(`{"weight_map":{"f32":"t"}}`))
+	f.Add([]byte(`{"weight_map":{}}`))
+	f.Fuzz(func(t *testing.T, index []byte) {
+		w, err := safetensors.OpenSharded(safetensors.FS(fstest.MapFS{"s": {Data: shard}, "i.json": {Data: index}}), "i.json")
+		if err != nil {
+			if !strings.Contains(err.Error(), "i.json") {
+				t.Fatalf("error without the file: %v", err)
+			}
+			return
+		}
+		if len(w.Names()) != 21 {
+			t.Fatalf("%d names", len(w.Names()))
+		}
+		w.Close()
 	})
 }

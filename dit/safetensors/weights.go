@@ -2,13 +2,12 @@ package safetensors
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxIndex is the largest index file that is read, in bytes. The index of a 12-billion-parameter model has about 120 KB.
@@ -20,10 +19,7 @@ var DefaultVariants = []string{"", "fp16", "bf16"}
 
 // Weights holds the tensors of one part of a model, from one file or several shards. Its methods may be called from several
 // goroutines at a time; Close must come last.
-type Weights struct {
-	files []*File
-	index map[string]int // tensor to file; nil for a single file
-}
+type Weights struct{ files []*File }
 
 // OpenWeights opens the weights called base in s, such as "diffusion_pytorch_model" (diffusers) or "model"
 // (transformers). For each variant in turn it tries BASE[.VARIANT].safetensors and then the shards listed in
@@ -58,95 +54,114 @@ func OpenWeights(s Source, base string, variants ...string) (*Weights, error) {
 //
 //	{"metadata": {...}, "weight_map": {"tensor": "shard file", ...}}
 //
-// Every tensor of the map must be in its shard. Shards are plain file names beside the index. Tensors that the map does not
-// list are not visible.
-func OpenSharded(s Source, name string) (*Weights, error) {
+// Every tensor of the map must be in its shard, and no tensor may be in two. Shards are plain file names beside the index.
+// As in the reference, tensors that the map does not list are loaded too.
+func OpenSharded(s Source, name string) (_ *Weights, err error) {
 	data, err := s.ReadFile(name, MaxIndex)
 	if err != nil {
 		return nil, err
 	}
-	where := s.Path(name)
-	shards, err := parseIndex(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", where, err)
-	}
-	w := &Weights{index: make(map[string]int, len(shards))}
-	opened := map[string]int{}
-	for _, m := range shards {
-		at, ok := opened[m.file]
-		if !ok {
-			f, err := s.Open(m.file)
-			if err != nil {
-				w.Close()
-				return nil, fmt.Errorf("%s: shard of tensor %q: %w", where, clip(m.tensor), err)
+	w := &Weights{}
+	defer func() {
+		if err != nil {
+			w.Close()
+			err = fmt.Errorf("%s: %w", s.Path(name), err)
+		}
+	}()
+	opened := map[string]*File{}
+	err = parseIndex(data, func(tensor, file []byte) error {
+		f := opened[string(file)]
+		if f == nil {
+			if len(file) == 0 || string(file) == "." || string(file) == ".." || bytes.ContainsAny(file, "/\\:\x00") {
+				return fmt.Errorf("shard %q is not a plain file name", clip(string(file)))
 			}
-			at = len(w.files)
-			opened[m.file] = at
+			var err error
+			if f, err = s.Open(string(file)); err != nil {
+				return err
+			}
+			opened[string(file)] = f
 			w.files = append(w.files, f)
 		}
-		if _, twice := w.index[m.tensor]; twice {
-			w.Close()
-			return nil, fmt.Errorf("%s: weight_map: tensor %q appears twice", where, clip(m.tensor))
+		if f.index.find(tensor) == nil {
+			return fmt.Errorf("it is not in %s", file)
 		}
-		if w.files[at].index.find(m.tensor) == nil {
-			w.Close()
-			return nil, fmt.Errorf("%s: weight_map: tensor %q is not in %s", where, clip(m.tensor), m.file)
-		}
-		w.index[m.tensor] = at
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	return w, nil
+	return w, w.checkTwice()
 }
 
-type mapping struct{ tensor, file string }
+// checkTwice refuses a tensor that two files hold.
+func (w *Weights) checkTwice() error {
+	for i, f := range w.files {
+		for _, e := range f.index.entries {
+			name := f.index.name(e)
+			for _, g := range w.files[:i] {
+				if g.index.find(name) != nil {
+					return fmt.Errorf("tensor %q is in both %s and %s", clip(string(name)), g.name, f.name)
+				}
+			}
+		}
+	}
+	return nil
+}
 
-// parseIndex reads weight_map in file order, duplicates kept.
-func parseIndex(data []byte) ([]mapping, error) {
-	var top struct {
-		WeightMap json.RawMessage `json:"weight_map"`
+// parseIndex calls add for each member of weight_map, in file order. Errors of add get the tensor's name.
+func parseIndex(data []byte, add func(tensor, file []byte) error) error {
+	if !utf8.Valid(data) {
+		return errors.New("not valid UTF-8")
 	}
-	if err := json.Unmarshal(data, &top); err != nil {
-		return nil, fmt.Errorf("not a JSON index: %w", err)
-	}
-	if top.WeightMap == nil {
-		return nil, errors.New(`not an index: key "weight_map" is missing`)
-	}
-	d := json.NewDecoder(bytes.NewReader(top.WeightMap))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, errors.New(`key "weight_map" must be an object of tensor names and shard files`)
-	}
-	var out []mapping
-	for d.More() {
-		key, err := d.Token()
+	s := &scanner{b: data}
+	members := -1 // no weight_map yet
+	var tensor, file []byte
+	err := s.list('{', '}', func() error {
+		key, err := s.str()
 		if err != nil {
-			return nil, fmt.Errorf("weight_map: %w", err)
+			return err
 		}
-		value, err := d.Token()
-		if err != nil && err != io.EOF {
-			return nil, fmt.Errorf("weight_map: %w", err)
+		if err := s.expect(':'); err != nil {
+			return err
 		}
-		file, ok := value.(string)
-		if !ok {
-			return nil, fmt.Errorf("weight_map: tensor %q: want the name of a shard file", clip(key.(string)))
+		if string(data[key.off:key.off+key.len]) != "weight_map" {
+			return s.skip(0)
 		}
-		if file == "" || file == "." || file == ".." || strings.ContainsAny(file, "/\\:\x00") {
-			return nil, fmt.Errorf("weight_map: tensor %q: shard %q is not a plain file name", clip(key.(string)), clip(file))
+		if members >= 0 {
+			return s.errorf("weight_map appears twice")
 		}
-		out = append(out, mapping{key.(string), file})
+		members = 0
+		return s.list('{', '}', func() error {
+			members++
+			k, v, err := s.pair()
+			if err != nil {
+				return fmt.Errorf("weight_map: %w", err)
+			}
+			tensor, file = appendText(tensor[:0], data, k), appendText(file[:0], data, v)
+			if err := add(tensor, file); err != nil {
+				return fmt.Errorf("weight_map: tensor %q: %w", clip(string(tensor)), err)
+			}
+			return nil
+		})
+	})
+	switch {
+	case err != nil:
+		return err
+	case s.peek() != 0 || s.pos < len(data):
+		return s.errorf("text after the closing '}'")
+	case members < 0:
+		return errors.New(`not an index: key "weight_map" is missing`)
+	case members == 0:
+		return errors.New("weight_map lists no tensors")
 	}
-	if len(out) == 0 {
-		return nil, errors.New("weight_map lists no tensors")
-	}
-	return out, nil
+	return nil
 }
 
 // Names returns the names of all tensors, sorted.
 func (w *Weights) Names() []string {
-	if w.index == nil {
-		return w.files[0].Names()
-	}
-	names := make([]string, 0, len(w.index))
-	for n := range w.index {
-		names = append(names, n)
+	var names []string
+	for _, f := range w.files {
+		names = append(names, f.Names()...)
 	}
 	slices.Sort(names)
 	return names
@@ -154,14 +169,12 @@ func (w *Weights) Names() []string {
 
 // Tensor returns the tensor called name and whether there is one. The data is not copied.
 func (w *Weights) Tensor(name string) (Tensor, bool) {
-	if w.index == nil {
-		return w.files[0].Tensor(name)
+	for _, f := range w.files {
+		if t, ok := f.Tensor(name); ok {
+			return t, true
+		}
 	}
-	at, ok := w.index[name]
-	if !ok {
-		return Tensor{}, false
-	}
-	return w.files[at].Tensor(name)
+	return Tensor{}, false
 }
 
 // Need returns the tensor called name if it has exactly the given shape; a dimension of -1 allows any size. Errors name the
