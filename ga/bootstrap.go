@@ -84,7 +84,7 @@ func Mean(scores []float64) float64 {
 
 // quantile interpolates between the sorted values around position q*(n-1).
 func quantile(sorted []float64, q float64) float64 {
-	at := q * float64(len(sorted)-1)
+	at := float64(q * float64(len(sorted)-1)) // the conversion keeps compilers from fusing it with what follows
 	i := int(at)
 	if i+1 >= len(sorted) {
 		return sorted[len(sorted)-1]

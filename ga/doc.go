@@ -16,6 +16,13 @@
 // the same front bit for bit. Scores are summed in image order in float64; products that are summed are converted
 // explicitly, so that no compiler fuses them and all architectures agree.
 //
+// # What later modes build on
+//
+// The Evaluator gets all candidates that lack scores on a batch of images in one call, so a prefix tree can share their
+// work behind it. Scores are logged per image, so racing on growing sets of images needs no other log, and a score that
+// a rung has paid for is never computed again. An Algorithm sees the individuals of its population; operators, seeding
+// and pre-selection by a surrogate are its own. The Archive keeps every point for all time.
+//
 // # Words
 //
 // A genome is a bit string, 1 = compute, 0 = reuse. An individual is a genome with its objectives, which are

@@ -138,8 +138,46 @@ func TestReplayPymoo(t *testing.T) {
 	if len(file.Runs) != 4 {
 		t.Fatalf("%d recorded runs, want 4", len(file.Runs))
 	}
+	checkCoverage(t, file.Runs)
 	for _, run := range file.Runs {
 		t.Run(run.Name, func(t *testing.T) { replayRun(t, run) })
+	}
+}
+
+// checkCoverage makes sure that the recording holds what it is meant to test.
+func checkCoverage(t *testing.T, runs []recordedRun) {
+	t.Helper()
+	var rounds, ties, splits, infeasible, flips, uncrossed, short int
+	for _, run := range runs {
+		for _, g := range run.Generations {
+			rounds = max(rounds, len(g.Rounds))
+			if len(g.Survival) > 0 {
+				splits++
+			}
+			if len(g.Rounds) > 0 && len(g.Offspring) < run.Population {
+				short++
+			}
+			for _, cv := range g.CV {
+				if cv > 0 {
+					infeasible++
+				}
+			}
+			for _, r := range g.Rounds {
+				ties += len(r.Ties)
+				flips += len(r.Flips)
+				for _, u := range r.Cross {
+					if u >= 0.9 {
+						uncrossed++
+					}
+				}
+			}
+		}
+	}
+	for name, n := range map[string]int{"repeated mating": rounds - 1, "ties": ties, "split fronts": splits,
+		"infeasible offspring": infeasible, "flips": flips, "matings without crossover": uncrossed, "too few offspring": short} {
+		if n < 1 {
+			t.Errorf("the recording has no %s", name)
+		}
 	}
 }
 

@@ -90,6 +90,9 @@ func zdt5(g Genome) ([]float64, float64) {
 }
 
 func TestDistributionOfPymoo(t *testing.T) {
+	if raceEnabled {
+		t.Skip("pure arithmetic in one goroutine per problem; too slow under -race")
+	}
 	data, err := os.ReadFile("testdata/pymoo/statistics.json")
 	if err != nil {
 		t.Fatal(err)

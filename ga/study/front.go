@@ -121,7 +121,7 @@ func encodeJSON(name string, v any) ([]byte, error) {
 }
 
 // WriteResult writes the schedules that the result lists, front.svg and, last, front.json, each in one step. encode
-// returns the bytes of a schedule file.
+// returns the bytes of a schedule file; the same candidate must always give the same bytes.
 func (s *Study) WriteResult(res *ga.Result, quality, cost string, encode func(ga.Candidate) ([]byte, error)) error {
 	front := NewFront(res, quality, cost)
 	data, err := front.Encode()

@@ -117,8 +117,9 @@ func runStudy(dir string, o Options, cfg ga.Config, e ga.Evaluator) ([]byte, err
 func whole(t testing.TB) (front []byte, dir string, images int) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "study")
-	e := &synthetic{}
-	front, err := runStudy(dir, testOptions(), smallSearch(t), e)
+	e, o := &synthetic{}, testOptions()
+	o.disk = lazyDisk{}
+	front, err := runStudy(dir, o, smallSearch(t), e)
 	if err != nil {
 		t.Fatal(err)
 	}

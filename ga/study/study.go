@@ -150,8 +150,33 @@ func checkDir(dir string) error {
 	return nil
 }
 
+// FrozenConfig returns the configuration of the study in dir, or an error that wraps ErrNotStudy if there is none.
+func FrozenConfig(dir string) ([]byte, error) {
+	config, err := os.ReadFile(filepath.Join(dir, "config.toml"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w: it has no config.toml: name the directory of a study", dir, ErrNotStudy)
+	}
+	return config, err
+}
+
+// removeTemporary deletes files that a killed process was writing.
+func (s *Study) removeTemporary() {
+	for _, sub := range []string{"", "log", "schedules"} {
+		left, _ := filepath.Glob(filepath.Join(escapeGlob(s.dir), sub, "*"+temporary))
+		for _, path := range left {
+			os.Remove(path) // one that stays does no harm
+		}
+	}
+}
+
+// escapeGlob makes a path match itself.
+func escapeGlob(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
 // open reads the study under the lock.
 func (s *Study) open(config []byte) error {
+	s.removeTemporary()
 	path := filepath.Join(s.dir, "config.toml")
 	frozen, err := os.ReadFile(path)
 	segments, listErr := s.segments()

@@ -234,6 +234,19 @@ func TestBegunOnly(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		sameFront(t, name, got, want)
+		if left, _ := filepath.Glob(filepath.Join(dir, "*", "*"+temporary)); len(left) > 0 {
+			t.Errorf("%s: %v is left", name, left)
+		}
+	}
+}
+
+func TestFrozenConfig(t *testing.T) {
+	_, dir, _ := whole(t)
+	if config, err := FrozenConfig(dir); err != nil || !bytes.Equal(config, testConfig) {
+		t.Errorf("config %q, %v", config, err)
+	}
+	if _, err := FrozenConfig(t.TempDir()); !errors.Is(err, ErrNotStudy) {
+		t.Errorf("an empty directory: %v", err)
 	}
 }
 

@@ -152,6 +152,7 @@ func (c *chart) axes(f *Front, heldOut bool) {
 			c.px(v), c.px(v), plotTop, plotDown, c.px(v), plotDown+20, siNumber(v, 6))
 	}
 	if base := f.Uncached.Cost; base > 0 {
+		c.f(`<text x="%d" y="%d" text-anchor="end" font-size="12" fill="#6b7280">reduction</text>`+"\n", plotLeft-9, plotTop-10)
 		last := math.Inf(1)
 		for _, ratio := range []float64{1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 15, 20} {
 			x := c.px(base / ratio)
@@ -222,7 +223,8 @@ func (c *chart) label(p plotPoint, colour string) {
 			continue
 		}
 		c.boxes = append(c.boxes, box)
-		c.f(`<text x="%.1f" y="%.1f" font-size="12" fill="%s">%s</text>`+"\n", box[0], y+at[1], colour, p.label)
+		c.f(`<text x="%.1f" y="%.1f" font-size="12" fill="%s" stroke="#ffffff" stroke-width="3" stroke-linejoin="round" paint-order="stroke">%s</text>`+"\n",
+			box[0], y+at[1], colour, p.label)
 		return
 	}
 }
