@@ -140,10 +140,10 @@ class TimestepEmbedKernel final : public Kernel {
     ECAD_TRY(b.output(0, "y", &y_));
     const int64_t half = y_.tensor->dims[1] / 2;
     scale_ = static_cast<float>(b.op.fattr[1]);
-    // frequencies rounded to float32 at each step, as the models this comes from compute them
+    // in float32 and in this order, as diffusers' get_timestep_embedding: sines of large arguments depend on it
     const auto log_period = static_cast<float>(-std::log(b.op.fattr[0]));
     const auto span = static_cast<float>(static_cast<double>(half) - b.op.fattr[2]);
-    for (int64_t k = 0; k < half; ++k) frequency_.push_back(static_cast<float>(std::exp(static_cast<double>(log_period * static_cast<float>(k) / span))));
+    for (int64_t k = 0; k < half; ++k) frequency_.push_back(std::exp(log_period * static_cast<float>(k) / span));
     return cx_.reserve(static_cast<size_t>(2 * half) * sizeof(float));
   }
   Status run(const RunContext& c) override {
@@ -153,9 +153,9 @@ class TimestepEmbedKernel final : public Kernel {
     for (int64_t r = 0; r < y.dims[0]; ++r) {
       const auto t = static_cast<float>(load_element(t_.data(c), t_.dtype, r));
       for (size_t k = 0; k < half; ++k) {
-        const auto a = static_cast<double>(scale_ * (t * frequency_[k]));
-        row[cos_first_ ? k : half + k] = static_cast<float>(std::cos(a));
-        row[cos_first_ ? half + k : k] = static_cast<float>(std::sin(a));
+        const float a = scale_ * (t * frequency_[k]);
+        row[cos_first_ ? k : half + k] = std::cos(a);
+        row[cos_first_ ? half + k : k] = std::sin(a);
       }
       cx_.rows->convert(row, DType::kF32, at(y_.data(c), y_.dtype, r * y.strides[0]), y_.dtype, y.dims[1]);
     }

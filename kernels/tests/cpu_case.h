@@ -88,7 +88,7 @@ inline std::vector<int64_t> gap_strides(const std::vector<int64_t>& dims, int64_
 }
 
 inline double rounded(double v, DType t) {
-  char raw[8];
+  char raw[8] = {};
   store_element(raw, t, 0, v);
   return load_element(raw, t, 0);
 }
