@@ -1,9 +1,11 @@
 """Writes encoders.json and encoders.safetensors: outputs of transformers' T5EncoderModel and of the decoder of diffusers'
 AutoencoderKL in float32 on one CPU thread, from weights and inputs that dit/random.go makes again bit for bit (ecadrand.py).
+`bf16_error` of a case is the relative L2 error of PyTorch in bfloat16 against float64.
 
     python -m venv v && v/bin/pip install -r requirements.txt && v/bin/python make_encoder_goldens.py
 """
 
+import copy
 import json
 import pathlib
 
@@ -43,6 +45,13 @@ VAE = [
 ]
 
 
+def bf16_error(run, model):
+    """The relative L2 error of run(model) in bfloat16 against float64."""
+    exact = run(copy.deepcopy(model).double())
+    rounded = run(copy.deepcopy(model).bfloat16()).double()
+    return float((rounded - exact).norm() / exact.norm())
+
+
 def t5_case(case):
     cfg = T5Config(feed_forward_proj="gated-gelu", dropout_rate=0.0, **case["config"])
     model = ecadrand.fill(T5EncoderModel(cfg).eval(), case["seed"])
@@ -50,8 +59,14 @@ def t5_case(case):
     ids = (ecadrand.words(case["seed"], "input_ids", batch * tokens) % np.uint64(cfg.vocab_size)).astype(np.int64)
     ids = ids.reshape(batch, tokens)
     mask = np.array([[1] * n + [0] * (tokens - n) for n in case["lengths"]])
-    out = model(torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).last_hidden_state.numpy().copy()
-    out[mask == 0] = 0  # padding rows are nobody's business
+
+    def run(m):
+        out = m(torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).last_hidden_state
+        out[torch.from_numpy(mask) == 0] = 0  # padding rows are nobody's business
+        return out
+
+    out = run(model).numpy().copy()
+    case["bf16_error"] = bf16_error(run, model)
     case["config"] = {k: v for k, v in cfg.to_dict().items() if not isinstance(v, (list, dict)) and v is not None}
     return out
 
@@ -64,8 +79,10 @@ def vae_case(case):
     model = ecadrand.fill(AutoencoderKL(**config).eval(), case["seed"])
     latents = torch.from_numpy(ecadrand.normal(case["seed"], "latents", case["latents"]))
     z = latents / config["scaling_factor"] + config.get("shift_factor", 0.0)
+    out = np.ascontiguousarray(model.decode(z).sample.numpy())  # torch may hand out channels last, which save_file ignores
+    case["bf16_error"] = bf16_error(lambda m: m.decode(z.to(m.dtype)).sample, model)
     case["config"] = {"_class_name": "AutoencoderKL", **config}
-    return np.ascontiguousarray(model.decode(z).sample.numpy())  # torch may hand out channels last, which save_file ignores
+    return out
 
 
 def main():
