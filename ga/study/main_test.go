@@ -22,7 +22,7 @@ var testShape = schedule.Shape{Family: schedule.PixArt, Steps: 5, Blocks: 2}
 var testConfig = []byte("[search]\nmode = \"ecad\"\npopulation = 6\ngenerations = 4\nseed = 7\n")
 
 func testOptions() Options {
-	return Options{Config: testConfig, Origin: []Part{{"weights", "aa"}, {"prompts", "bb"}}}
+	return Options{Config: testConfig, Origin: []Part{{"prompts", "bb"}, {"weights", "aa"}}}
 }
 
 // synthetic scores from schedule and image alone, some schedules as invalid.

@@ -56,7 +56,7 @@ type Options struct {
 	// Config is the canonical configuration: every default and every resolved value written out, so that equal
 	// searches have equal bytes.
 	Config []byte
-	// Origin names what else scores depend on, such as the hashes of weights and prompts.
+	// Origin names what else scores depend on, such as the hashes of weights and prompts, each name once, in any order.
 	Origin []Part
 	// SegmentBytes is the size at which the log starts a new file; 0 means 64 MiB.
 	SegmentBytes int64
@@ -103,7 +103,9 @@ func Open(dir string, o Options) (*Study, error) {
 	if s.limit <= 0 {
 		s.limit = 64 << 20
 	}
-	s.origin = append([]Part{configPart(o.Config)}, o.Origin...)
+	origin := slices.Clone(o.Origin)
+	slices.SortStableFunc(origin, func(a, b Part) int { return strings.Compare(a.Name, b.Name) })
+	s.origin = append([]Part{configPart(o.Config)}, origin...)
 	s.fingerprint = fingerprint(s.origin)
 	if err := checkDir(dir); err != nil {
 		return nil, err
