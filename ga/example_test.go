@@ -55,16 +55,16 @@ func ExampleRun() {
 		return
 	}
 	for _, c := range res.Front {
-		fmt.Printf("%2.0f components: quality %.0f %s\n", c.Cost, c.Quality.Mean, c.Name)
+		fmt.Printf("%v components: quality %v %q\n", c.Cost, c.Quality.Mean, c.Name)
 	}
 	// Output:
-	//  3 components: quality 58
-	//  4 components: quality 70
-	//  5 components: quality 82
-	//  6 components: quality 94 fora:2
-	//  7 components: quality 95
-	//  8 components: quality 96
-	//  9 components: quality 97
-	// 10 components: quality 98
-	// 11 components: quality 99
+	// 3 components: quality 58 ""
+	// 4 components: quality 70 ""
+	// 5 components: quality 82 ""
+	// 6 components: quality 94 "fora:2"
+	// 7 components: quality 95 ""
+	// 8 components: quality 96 ""
+	// 9 components: quality 97 ""
+	// 10 components: quality 98 ""
+	// 11 components: quality 99 ""
 }
