@@ -97,6 +97,8 @@ func report(w io.Writer, err error) exitCode {
 	if code == exitInterrupted && !errors.Is(err, ga.ErrInterrupted) {
 		text = "interrupted: nothing was lost but the work at hand: run the command again"
 	}
+	// Commands and packages call themselves "ecadx generate" and "ecadx/ga"; the line starts with the name once.
+	text = strings.TrimPrefix(strings.TrimPrefix(text, "ecadx "), "ecadx: ")
 	fmt.Fprintf(w, "ecadx: %s\n", oneLine(text))
 	return code
 }
