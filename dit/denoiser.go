@@ -302,3 +302,12 @@ func (m *Model) SizesFor(in Inputs, guided bool, dtype DType) (Sizes, error) {
 	s.DType = dtype
 	return s, err
 }
+
+// AutoDType is what --dtype auto means on a device: bfloat16 where it multiplies that faster, else float32.
+func AutoDType(dev *ecad.Device) (DType, error) {
+	info, err := dev.Info()
+	if err == nil && info.FastBFloat16 {
+		return BFloat16, nil
+	}
+	return Float32, err
+}

@@ -48,8 +48,17 @@ func (p *pixart) check(g geometry) error {
 	if g.height < n || g.width < n || g.height%n != 0 || g.width%n != 0 {
 		return fmt.Errorf("latents of %d x %d: height and width must be multiples of %d, at least %d", g.height, g.width, n, n)
 	}
+	if tokens := g.height / n * (g.width / n); tokens > maxTokens || tokens*p.cfg.Width() > maxPositions {
+		return fmt.Errorf("latents of %d x %d make %d tokens of width %d: use at most %d tokens and %d values", g.height, g.width, tokens, p.cfg.Width(), maxTokens, maxPositions)
+	}
 	return nil
 }
+
+// Bounds of the position table, four times what the largest released model has, so that no option asks for all memory.
+const (
+	maxTokens    = 1 << 16
+	maxPositions = 1 << 27
+)
 
 func (p *pixart) network(b *program.Builder, g geometry) network {
 	c := &p.cfg

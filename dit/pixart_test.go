@@ -187,7 +187,7 @@ func TestImpossibleSizes(t *testing.T) {
 	good := Sizes{Batch: 1, Height: 4, Width: 4, TextTokens: 5}
 	for _, change := range []func(*Sizes){
 		func(s *Sizes) { s.Batch = 0 }, func(s *Sizes) { s.Batch = 1 << 40 }, func(s *Sizes) { s.Height = 3 }, func(s *Sizes) { s.Width = 0 },
-		func(s *Sizes) { s.Width = 1 << 30 }, func(s *Sizes) { s.TextTokens = 0 }, func(s *Sizes) { s.DType = 9 },
+		func(s *Sizes) { s.Width = 1 << 30 }, func(s *Sizes) { s.Height, s.Width = 1<<14, 1<<14 }, func(s *Sizes) { s.TextTokens = 0 }, func(s *Sizes) { s.DType = 9 },
 	} {
 		s := good
 		change(&s)
