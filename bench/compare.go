@@ -1,0 +1,159 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// Verdict says how a time compares to an earlier one.
+type Verdict string
+
+// The verdicts.
+const (
+	Same   Verdict = "same" // within the spread of both measurements
+	Slower Verdict = "slower"
+	Faster Verdict = "faster"
+)
+
+// Change is one time in two reports.
+type Change struct {
+	Name    string  `json:"name"`
+	Before  Spread  `json:"before"`
+	After   Spread  `json:"after"`
+	Ratio   float64 `json:"ratio"` // after / before: below 1 is faster
+	Verdict Verdict `json:"verdict"`
+}
+
+// Setting is something that differs between two reports, so that their times are not the same work.
+type Setting struct {
+	Name   string `json:"name"`
+	Before string `json:"before"`
+	After  string `json:"after"`
+}
+
+// Comparison is a report beside an earlier one.
+type Comparison struct {
+	File     string    `json:"file"`
+	Settings []Setting `json:"settings"` // that differ
+	Changes  []Change  `json:"changes"`
+}
+
+// CompareReports sets a report beside an earlier one. Components are taken together by name.
+func CompareReports(file string, before, after *Report) *Comparison {
+	c := &Comparison{File: file, Settings: []Setting{}, Changes: []Change{}}
+	setting := func(name string, x, y any) {
+		if a, b := fmt.Sprint(x), fmt.Sprint(y); a != b {
+			c.Settings = append(c.Settings, Setting{name, a, b})
+		}
+	}
+	setting("model", before.Model, after.Model)
+	setting("device", before.Device, after.Device)
+	setting("hardware", before.Hardware.Name, after.Hardware.Name)
+	setting("threads", before.Hardware.Threads, after.Hardware.Threads)
+	setting("dtype", before.DType, after.DType)
+	setting("resolution", before.Resolution, after.Resolution)
+	setting("batch", before.Batch, after.Batch)
+	setting("steps", before.Steps, after.Steps)
+	setting("guidance", before.Guidance, after.Guidance)
+	setting("schedule", before.Schedule, after.Schedule)
+	setting("blocks", before.Blocks, after.Blocks)
+	setting("text tokens", before.TextTokens, after.TextTokens)
+	change := func(name string, x, y Spread) {
+		if x.Median > 0 && y.Median > 0 {
+			c.Changes = append(c.Changes, Change{name, x, y, y.Median / x.Median, judge(x, y)})
+		}
+	}
+	change("step", before.StepMS, after.StepMS)
+	change("run", runSpread(before.RunSpread, before.RunMS), runSpread(after.RunSpread, after.RunMS))
+	change("uncached run", runSpread(before.UncachedRunSpread, before.UncachedRunMS), runSpread(after.UncachedRunSpread, after.UncachedRunMS))
+	earlier := map[string]kindTime{}
+	for _, k := range byKind(before) {
+		earlier[k.name] = k
+	}
+	for _, k := range byKind(after) {
+		if e, ok := earlier[k.name]; ok {
+			change(k.name+" computed", e.compute, k.compute)
+			change(k.name+" reused", e.reuse, k.reuse)
+		}
+	}
+	for _, s := range []struct {
+		name string
+		x, y *float64
+	}{{"text encoder", before.TextMS, after.TextMS}, {"decoder", before.DecodeMS, after.DecodeMS}} {
+		if s.x != nil && s.y != nil {
+			change(s.name, Spread{*s.x, *s.x, *s.x}, Spread{*s.y, *s.y, *s.y})
+		}
+	}
+	return c
+}
+
+// runSpread is the spread of a run, or its time alone in reports that hold no more.
+func runSpread(s Spread, ms float64) Spread {
+	if s.Median > 0 {
+		return s
+	}
+	return Spread{ms, ms, ms}
+}
+
+// judge calls a change real when each median lies outside of what 80 % of the other measurement's samples took.
+func judge(before, after Spread) Verdict {
+	switch {
+	case after.Median > before.P90 && before.Median < after.P10:
+		return Slower
+	case after.Median < before.P10 && before.Median > after.P90:
+		return Faster
+	}
+	return Same
+}
+
+// kindTime is one component of all blocks of a step taken together.
+type kindTime struct {
+	name           string
+	blocks         int
+	compute, reuse Spread // summed over blocks: of a step
+	flops, bytes   int64
+}
+
+// byKind sums components of equal name, in the order of the model.
+func byKind(r *Report) []kindTime {
+	var list []kindTime
+	place := map[string]int{}
+	for _, c := range r.Components {
+		i, ok := place[c.Component]
+		if !ok {
+			i = len(list)
+			place[c.Component] = i
+			list = append(list, kindTime{name: c.Component})
+		}
+		k := &list[i]
+		k.blocks++
+		k.compute, k.reuse = k.compute.plus(c.ComputeMS), k.reuse.plus(c.ReuseMS)
+		k.flops += c.FLOPs
+		k.bytes += c.Bytes
+	}
+	return list
+}
+
+// plus adds quantile by quantile, an upper bound of the spread of the sum.
+func (s Spread) plus(o Spread) Spread {
+	return Spread{s.Median + o.Median, s.P10 + o.P10, s.P90 + o.P90}
+}
+
+// WriteText prints the comparison for people.
+func (c *Comparison) WriteText(w io.Writer) error {
+	fmt.Fprintf(w, "\ncompared with %s\n", c.File)
+	for _, s := range c.Settings {
+		fmt.Fprintf(w, "  not the same work: %s was %s, is %s\n", s.Name, s.Before, s.After)
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(tw, "\tbefore ms\tnow ms\tratio\t\t")
+	for _, x := range c.Changes {
+		mark := string(x.Verdict)
+		if x.Verdict == Same {
+			mark = "within the spread"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%.3f\t%s\t\n", x.Name, msText(x.Before.Median), msText(x.After.Median), x.Ratio, mark)
+	}
+	return tw.Flush()
+}

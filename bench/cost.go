@@ -1,0 +1,226 @@
+package bench
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+
+	"ecadx/dit"
+	"ecadx/dit/program"
+	"ecadx/dit/sampler"
+	"ecadx/ga"
+	"ecadx/schedule"
+)
+
+// CostTable is a cost that adds up over a run: once, per step, and per component that is computed or reused. All is per image. It
+// implements ga.CostModel; schedules must have its blocks and steps.
+type CostTable struct {
+	Family   string     `json:"family"`
+	Blocks   []int      `json:"blocks"` // of each kind
+	Steps    int        `json:"steps"`
+	Once     float64    `json:"once"`  // the prologue
+	Step     float64    `json:"step"`  // what no schedule saves
+	Cells    []CellCost `json:"cells"` // per block and component in genome order
+	shape    schedule.Shape
+	prepared bool
+}
+
+// CellCost is a component of a block in one step.
+type CellCost struct {
+	Compute float64 `json:"compute"`
+	Reuse   float64 `json:"reuse"`
+}
+
+var _ ga.CostModel = (*CostTable)(nil)
+
+// prepare checks the table.
+func (t *CostTable) prepare() error {
+	r := Report{Family: t.Family, Blocks: t.Blocks, Steps: t.Steps, Components: make([]ComponentTime, len(t.Cells))}
+	var err error
+	if t.shape, err = r.shape(); err != nil {
+		return fmt.Errorf("cost table: %w", err)
+	}
+	all := []float64{t.Once, t.Step}
+	for _, c := range t.Cells {
+		all = append(all, c.Compute, c.Reuse)
+	}
+	for _, v := range all {
+		if !(v >= 0) || math.IsInf(v, 0) {
+			return fmt.Errorf("cost table: a cost of %v: costs are finite and not negative", v)
+		}
+	}
+	t.prepared = true
+	return nil
+}
+
+// Cost is the cost of one image under a schedule, of its canonical form: dead genes cost nothing.
+func (t *CostTable) Cost(s *schedule.Schedule) (float64, error) {
+	if !t.prepared {
+		return 0, errors.New("cost table: it was not made by this package")
+	}
+	if err := s.Shape().Fits(t.shape); err != nil {
+		return 0, err
+	}
+	total, c := t.Once, s.Canonical()
+	for cell, d := range c.All() {
+		if cell.Block == 0 && cell.Comp == 0 {
+			total += t.Step
+		}
+		cost := &t.Cells[cell.Block*schedule.ComponentsPerBlock+cell.Comp]
+		if d == schedule.Compute {
+			total += cost.Compute
+		} else {
+			total += cost.Reuse
+		}
+	}
+	return total, nil
+}
+
+// LatencyTable is the measured cost of a model on a device in milliseconds per image, for the search. What it predicts for the
+// schedule that was measured is in the report (predicted_run_ms).
+type LatencyTable struct {
+	Model      string     `json:"model"`
+	Device     string     `json:"device"`
+	Hardware   string     `json:"hardware"`
+	Threads    int        `json:"threads"`
+	DType      string     `json:"dtype"`
+	Resolution Resolution `json:"resolution"`
+	Batch      int        `json:"batch"`
+	Guidance   float64    `json:"guidance"`
+	TextTokens int        `json:"text_tokens"`
+	CostTable
+}
+
+// NewLatencyTable takes the medians out of a report:
+//
+//	cost = (prologue + steps x other + sum over computed cells of compute + sum over reused cells of reuse) / batch
+//
+// A chain reads every slot once per step, computed or reused, so reuse takes the place of compute and the rest of the step stays. Nothing
+// of a step is left out: the time between ops counts with the op before.
+func NewLatencyTable(r *Report) (*LatencyTable, error) {
+	if r.Batch < 1 {
+		return nil, fmt.Errorf("report: a batch of %d", r.Batch)
+	}
+	t := &LatencyTable{Model: r.Model, Device: r.Device, Hardware: r.Hardware.Name, Threads: r.Hardware.Threads, DType: r.DType, Resolution: r.Resolution,
+		Batch: r.Batch, Guidance: r.Guidance, TextTokens: r.TextTokens}
+	images := float64(r.Batch)
+	t.CostTable = CostTable{Family: r.Family, Blocks: r.Blocks, Steps: r.Steps, Once: r.PrologueMS / images}
+	t.Step = r.OtherMS / images
+	for _, c := range r.Components {
+		t.Cells = append(t.Cells, CellCost{Compute: c.ComputeMS.Median / images, Reuse: c.ReuseMS.Median / images})
+	}
+	if err := t.prepare(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// NewLatencyCost is NewLatencyTable as a cost model.
+func NewLatencyCost(r *Report) (ga.CostModel, error) {
+	t, err := NewLatencyTable(r)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Encode is the table as JSON, to be kept with a study: a search that goes on must not measure again.
+func (t *LatencyTable) Encode() ([]byte, error) { return json.MarshalIndent(t, "", "  ") }
+
+// DecodeLatencyTable reads what Encode writes.
+func DecodeLatencyTable(data []byte) (*LatencyTable, error) {
+	if len(data) > maxReport {
+		return nil, fmt.Errorf("a latency table of %d bytes: at most %d", len(data), maxReport)
+	}
+	t := &LatencyTable{}
+	if err := json.Unmarshal(data, t); err != nil {
+		return nil, fmt.Errorf("no latency table: %w", err)
+	}
+	if err := t.prepare(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// FLOPsCost counts all floating-point operations per image, as libecad counts them (program.Program.Cost). It equals the cost of the program
+// compiled for the schedule. Sizes are those the search runs with.
+func FLOPsCost(m *dit.Model, sizes dit.Sizes, steps int, guidance float64) (*CostTable, error) {
+	config, err := m.SamplerConfig()
+	if err != nil {
+		return nil, err
+	}
+	s, err := sampler.New(config, steps)
+	if err != nil {
+		return nil, err
+	}
+	full, err := m.CompileDenoise(dit.DenoiseOptions{Sizes: sizes, Guidance: guidance, Sampler: s})
+	if err != nil {
+		return nil, err
+	}
+	shape, images := m.Shape(steps), float64(sizes.Batch)
+	t := &CostTable{Family: shape.Family.String(), Blocks: []int{shape.Blocks}, Steps: steps}
+	if shape.Family == schedule.Flux {
+		t.Blocks = append(t.Blocks, shape.SingleBlocks)
+	}
+	t.Once = float64(sectionCost(full, 0).Flops) / images
+	// A component costs what a step that computes it alone has more than a step that reuses everything: its ops and the norm before
+	// it, but none of the chains' terms, which a step always has.
+	alone, err := compileAlone(m, sizes, guidance)
+	if err != nil {
+		return nil, err
+	}
+	idle, rest := sectionCost(alone, 2).Flops, sectionCost(full, 1).Flops
+	for cell := range shape.RowLen() {
+		f := sectionCost(alone, 3+cell).Flops - idle
+		rest -= f
+		t.Cells = append(t.Cells, CellCost{Compute: float64(f) / images})
+	}
+	t.Step = float64(rest) / images
+	return t, t.prepare()
+}
+
+// compileAlone compiles a step that computes everything, one that reuses everything, then one step per component that computes it alone.
+func compileAlone(m *dit.Model, sizes dit.Sizes, guidance float64) (*program.Program, error) {
+	n := m.Shape(1).RowLen()
+	config, err := m.SamplerConfig()
+	if err != nil {
+		return nil, err
+	}
+	s, err := sampler.New(config, n+2)
+	if err != nil {
+		return nil, err
+	}
+	all, err := schedule.New(m.Shape(n + 2))
+	if err != nil {
+		return nil, err
+	}
+	reuseRow(all, 1)
+	for cell := range n {
+		reuseRow(all, cell+2)
+		all.Set(cell+2, cell/schedule.ComponentsPerBlock, cell%schedule.ComponentsPerBlock, schedule.Compute)
+	}
+	return m.CompileDenoise(dit.DenoiseOptions{Sizes: sizes, Guidance: guidance, Sampler: s, Schedules: []*schedule.Schedule{all}})
+}
+
+// sectionCost is the work of item i of a program's first schedule.
+func sectionCost(p *program.Program, i int) program.Cost {
+	sec := p.Sections[p.Schedules[0].Items[i].Section]
+	var total program.Cost
+	for op := sec.First; op < sec.First+sec.Count; op++ {
+		total = total.Plus(p.Cost(op))
+	}
+	return total
+}
+
+// MACsCost counts multiply-accumulates of one image by ECAD's rule; see ModelDims.
+func MACsCost(m *dit.Model, size Size, guidance float64) (ga.CostModel, error) {
+	d, err := ModelDims(m, size, guidance)
+	if err != nil {
+		return nil, err
+	}
+	return ga.CostFunc(func(s *schedule.Schedule) (float64, error) {
+		t, err := s.Canonical().MACs(d)
+		return float64(t.Total), err
+	}), nil
+}

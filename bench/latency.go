@@ -1,0 +1,297 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	ecad "ecadx/cgo"
+	"ecadx/dit"
+	"ecadx/dit/noise"
+	"ecadx/dit/sampler"
+	"ecadx/schedule"
+)
+
+// Config says what Measure measures.
+type Config struct {
+	Model         *dit.Model // stays the caller's; give Model.First(n) to measure fewer blocks
+	Device        ecad.DeviceConfig
+	DType         dit.DType
+	Height, Width int // pixels; 0: the model's own
+	Batch         int // images; 0: 1
+	Steps         int
+	Guidance      float64
+	Schedule      *schedule.Schedule // nil: compute everything
+	ScheduleName  string             // for the report
+	// TextTokens is how many tokens every prompt has, the negative one too. 0: as many as the model takes.
+	TextTokens int
+	// Repeats is how many rounds are measured. 0: until the medians of the runs are known to within 2 %, within MaxTime.
+	Repeats int
+	MaxTime time.Duration // 0: DefaultMaxTime; a round that has begun ends
+	// TransformerOnly leaves text encoder and decoder out.
+	TransformerOnly bool
+	// Progress, when not nil, is told what is measured next, from Measure's goroutine.
+	Progress func(what string)
+	// Remark, when not nil, is told what was left out and why.
+	Remark func(text string)
+}
+
+// Limits of automatic repetition.
+const (
+	DefaultMaxTime = 20 * time.Second
+	minRounds      = 5
+	maxRounds      = 200
+	settledWithin  = 0.02
+)
+
+// bench is a measurement under way.
+type bench struct {
+	cfg      Config
+	size     Size
+	dev      *ecad.Device
+	denoiser *dit.Denoiser
+	sampler  *sampler.Sampler
+	shape    schedule.Shape
+	schedule *schedule.Schedule // canonical, nil when everything is computed
+	inputs   dit.Inputs
+	uncached *dit.Loop
+	cached   *dit.Loop // the same as uncached when everything is computed
+	started  time.Time
+
+	hostBefore  int64 // resident bytes of the process before weights
+	weightBytes int64 // on the device
+
+	uncachedRuns, cachedRuns []float64 // ms
+	full, mixed              passes    // per-op times of uncached and cached runs
+	reuse                    reuseTimes
+	text, decode             []float64
+}
+
+// Measure runs the model under the schedule and without it, in turns, and reports what took how long. Times are wall clock. It opens its
+// own device and closes it. When ctx is cancelled it returns the context's error soon.
+func Measure(ctx context.Context, cfg Config) (report *Report, err error) {
+	b := &bench{cfg: cfg, started: time.Now()}
+	if err := b.open(); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	for _, part := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"warming up", b.warmUp}, {"runs", b.rounds}, {"reuse", b.probeReuse}, {"text encoder", b.measureText}, {"decoder", b.measureDecode},
+	} {
+		if cfg.Progress != nil {
+			cfg.Progress(part.what)
+		}
+		if err := part.do(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return b.report()
+}
+
+// open checks the configuration, opens the device and binds the programs.
+func (b *bench) open() error {
+	c := &b.cfg
+	d := c.Model.Defaults()
+	if c.Batch == 0 {
+		c.Batch = 1
+	}
+	if c.TextTokens == 0 {
+		c.TextTokens = d.TextTokens
+	}
+	if c.MaxTime == 0 {
+		c.MaxTime = DefaultMaxTime
+	}
+	var err error
+	if b.size, err = SizeOf(c.Model, c.Height, c.Width); err != nil {
+		return err
+	}
+	config, err := c.Model.SamplerConfig()
+	if err != nil {
+		return err
+	}
+	if b.sampler, err = sampler.New(config, c.Steps); err != nil {
+		return err
+	}
+	b.shape = c.Model.Shape(c.Steps)
+	if c.Schedule != nil {
+		if err := c.Schedule.Shape().Fits(b.shape); err != nil {
+			return err
+		}
+		if s := c.Schedule.Canonical(); s.Reused() > 0 {
+			b.schedule = s
+		}
+	}
+	b.hostBefore = residentBytes()
+	if b.dev, err = ecad.OpenDevice(c.Device); err != nil {
+		return err
+	}
+	b.denoiser = dit.NewDenoiser(c.Model, b.dev)
+	b.makeInputs()
+	return b.load()
+}
+
+// load compiles and binds both programs, each alone, as a user would run it.
+func (b *bench) load() error {
+	var err error
+	if b.uncached, err = b.loop(nil, b.sampler); err != nil {
+		return err
+	}
+	info, err := b.dev.Info()
+	if err != nil {
+		return err
+	}
+	source := b.uncached.Source
+	// Loading takes packed weights, the arena and the constants.
+	b.weightBytes = max(0, int64(info.MemoryUsed)-source.ArenaBytes-int64(len(source.Constants)))
+	b.cached = b.uncached
+	if b.schedule != nil {
+		if b.cached, err = b.loop([]*schedule.Schedule{b.schedule}, b.sampler); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sizes is what programs are compiled for.
+func (b *bench) sizes() dit.Sizes {
+	return dit.Sizes{Batch: b.cfg.Batch, Height: b.size.LatentHeight, Width: b.size.LatentWidth, TextTokens: b.cfg.TextTokens, DType: b.cfg.DType}
+}
+
+func (b *bench) loop(schedules []*schedule.Schedule, s *sampler.Sampler) (*dit.Loop, error) {
+	return b.denoiser.Loop(dit.DenoiseOptions{Sizes: b.sizes(), Guidance: b.cfg.Guidance, Sampler: s, Schedules: schedules})
+}
+
+// makeInputs draws noise and embeddings: what the values are does not matter to the time.
+func (b *bench) makeInputs() {
+	c, d := &b.cfg, b.cfg.Model.Defaults()
+	seeds := make([]int64, c.Batch)
+	prompt := func(seed int64) dit.Prompt {
+		p := dit.Prompt{Embeds: make([]float32, c.TextTokens*d.TextWidth), Tokens: c.TextTokens}
+		noise.New(seed).Normal(p.Embeds)
+		return p
+	}
+	b.inputs = dit.Inputs{Height: b.size.LatentHeight, Width: b.size.LatentWidth}
+	for i := range seeds {
+		seeds[i] = int64(i)
+		b.inputs.Prompts = append(b.inputs.Prompts, prompt(int64(1000+i)))
+	}
+	if dit.Guided(c.Guidance) {
+		b.inputs.Negative = []dit.Prompt{prompt(999)}
+	}
+	b.inputs.Latents = c.Model.Noise(seeds, b.size.LatentHeight, b.size.LatentWidth)
+}
+
+// close releases programs, packed weights and the device.
+func (b *bench) close() error {
+	var errs []error
+	for _, l := range []*dit.Loop{b.uncached, b.cached} {
+		if l != nil {
+			l.Release()
+		}
+	}
+	if b.denoiser != nil {
+		errs = append(errs, b.denoiser.Close())
+	}
+	if b.dev != nil {
+		if w, err := b.cfg.Model.Weights(); err == nil {
+			errs = append(errs, w.Forget(b.dev))
+		}
+		errs = append(errs, b.dev.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// run is one denoising loop, prologue included. It returns its milliseconds and, when asked for, the times of its ops.
+func (b *bench) run(ctx context.Context, l *dit.Loop, opt ecad.RunOptions) (ms float64, items []ecad.Item, times []ecad.OpTime, err error) {
+	if items, err = l.Schedule(0); err != nil {
+		return 0, nil, nil, err
+	}
+	r, err := l.Start(b.inputs)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	start := time.Now()
+	times, err = r.DoItems(ctx, l, items, opt)
+	ms = milliseconds(time.Since(start))
+	return ms, items, times, errors.Join(err, r.Close())
+}
+
+// warmUp touches every buffer of both programs: prologue and the first steps.
+func (b *bench) warmUp(ctx context.Context) error {
+	for _, l := range []*dit.Loop{b.uncached, b.cached} {
+		items, err := l.Schedule(0)
+		if err != nil {
+			return err
+		}
+		r, err := l.Start(b.inputs)
+		if err != nil {
+			return err
+		}
+		_, err = r.DoItems(ctx, l, items[:min(len(items), 3)], ecad.RunOptions{})
+		if err = errors.Join(err, r.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rounds measures in turns: an uncached run, a cached run, and one of each with the times of all ops.
+func (b *bench) rounds(ctx context.Context) error {
+	for round := 0; !b.enough(round); round++ {
+		if b.cfg.Progress != nil {
+			b.cfg.Progress(fmt.Sprintf("round %d", round+1))
+		}
+		ms, _, _, err := b.run(ctx, b.uncached, ecad.RunOptions{})
+		if err != nil {
+			return err
+		}
+		b.uncachedRuns = append(b.uncachedRuns, ms)
+		if b.schedule != nil {
+			if ms, _, _, err = b.run(ctx, b.cached, ecad.RunOptions{}); err != nil {
+				return err
+			}
+			b.cachedRuns = append(b.cachedRuns, ms)
+		}
+		if err := b.timedRound(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// timedRound adds runs with the times of all ops, as long as there are few samples of each.
+func (b *bench) timedRound(ctx context.Context) error {
+	const enough = 100
+	add := func(l *dit.Loop, p *passes) error {
+		if len(p.prologues)*b.cfg.Steps >= enough && b.cfg.Repeats == 0 {
+			return nil
+		}
+		_, items, times, err := b.run(ctx, l, ecad.RunOptions{Times: true})
+		if err != nil {
+			return err
+		}
+		return p.add(items, times, l.Source.Ops, b.shape)
+	}
+	if err := add(b.uncached, &b.full); err != nil || b.schedule == nil {
+		return err
+	}
+	return add(b.cached, &b.mixed)
+}
+
+// enough tells whether to stop after so many rounds.
+func (b *bench) enough(rounds int) bool {
+	if b.cfg.Repeats > 0 {
+		return rounds >= b.cfg.Repeats
+	}
+	if rounds == 0 {
+		return false
+	}
+	known := settled(b.uncachedRuns, settledWithin) && (b.schedule == nil || settled(b.cachedRuns, settledWithin))
+	return rounds >= maxRounds || rounds >= minRounds && known || time.Since(b.started) > b.cfg.MaxTime
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,0 +1,281 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+
+	ecad "ecadx/cgo"
+	"ecadx/dit/program"
+	"ecadx/schedule"
+)
+
+// Report is what Measure found: the JSON of ecadx bench. Times are milliseconds of the whole batch, MACs and FLOPs those of one image over
+// the whole run, ratios uncached / cached.
+type Report struct {
+	Model      string     `json:"model"`
+	Device     string     `json:"device"` // reference, cpu or cuda:N
+	DType      string     `json:"dtype"`
+	Resolution Resolution `json:"resolution"`
+	Batch      int        `json:"batch"`
+	Steps      int        `json:"steps"`
+	Guidance   float64    `json:"guidance"`
+	Schedule   string     `json:"schedule"`
+
+	StepMS        Spread  `json:"step_ms"` // one fully computed guided step
+	RunMS         float64 `json:"run_ms"`  // denoising loop under the schedule, prologue included; median
+	UncachedRunMS float64 `json:"uncached_run_ms"`
+	Speedup       float64 `json:"speedup"`
+
+	MACs          int64   `json:"macs"` // ECAD's rule
+	UncachedMACs  int64   `json:"uncached_macs"`
+	MACsRatio     float64 `json:"macs_ratio"`
+	FLOPs         int64   `json:"flops"` // everything counted, from the program
+	UncachedFLOPs int64   `json:"uncached_flops"`
+	FLOPsRatio    float64 `json:"flops_ratio"`
+
+	Memory     Memory          `json:"memory_bytes"`
+	Components []ComponentTime `json:"components"`
+
+	TextMS   *float64 `json:"text_ms,omitempty"`   // the batch's prompts through the text encoder; absent without one
+	DecodeMS *float64 `json:"decode_ms,omitempty"` // latents to pictures; absent without a decoder
+
+	RunSpread         Spread      `json:"run_spread_ms"`
+	UncachedRunSpread Spread      `json:"uncached_run_spread_ms"`
+	PrologueMS        float64     `json:"prologue_ms"`
+	OtherMS           float64     `json:"other_ms"`         // of a step: what belongs to no component
+	PredictedRunMS    float64     `json:"predicted_run_ms"` // run_ms as the component times add up, see LatencyTable
+	StepTimes         []StepTime  `json:"steps_ms"`         // under the schedule
+	Family            string      `json:"family"`
+	Blocks            []int       `json:"blocks"` // of each kind
+	ScheduleHash      string      `json:"schedule_hash"`
+	TextTokens        int         `json:"text_tokens"`
+	Rounds            int         `json:"rounds"`
+	Hardware          Hardware    `json:"hardware"`
+	Library           string      `json:"library"` // version of libecad
+	Compare           *Comparison `json:"compare,omitempty"`
+}
+
+// ComponentTime is one component of one block. Flops and Bytes are of one execution on the batch: bytes read and written once per
+// operand, weights included.
+type ComponentTime struct {
+	Block     int    `json:"block"`
+	Component string `json:"component"`
+	ComputeMS Spread `json:"compute_ms"` // its ops in a fully computed step, the chain before it included
+	ReuseMS   Spread `json:"reuse_ms"`   // what one more reused slot adds to a chain
+	FLOPs     int64  `json:"flops"`
+	Bytes     int64  `json:"bytes"`
+}
+
+// StepTime is a step of the run under the schedule.
+type StepTime struct {
+	Step     int     `json:"step"`
+	Computed int     `json:"computed"` // components
+	Cells    int     `json:"cells"`    // of so many
+	MS       float64 `json:"ms"`       // median
+}
+
+// Hardware is what the device says of itself.
+type Hardware struct {
+	Name         string `json:"name"`
+	Features     string `json:"features"`
+	Threads      int    `json:"threads"`
+	FastBFloat16 bool   `json:"fast_bfloat16"`
+	MemoryTotal  uint64 `json:"memory_total"`
+}
+
+// report adds everything up.
+func (b *bench) report() (*Report, error) {
+	c := &b.cfg
+	info, err := b.dev.Info()
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{
+		Model: c.Model.Ref(), Device: info.Backend.String(), DType: c.DType.String(), Resolution: Resolution{b.size.Height, b.size.Width},
+		Batch: c.Batch, Steps: c.Steps, Guidance: c.Guidance, Schedule: c.ScheduleName,
+		StepMS: NewSpread(b.full.allSteps()), UncachedRunSpread: NewSpread(b.uncachedRuns), PrologueMS: NewSpread(b.full.prologues).Median,
+		OtherMS: NewSpread(b.full.others).Median, Family: b.shape.Family.String(), TextTokens: c.TextTokens, Rounds: len(b.uncachedRuns),
+		Hardware: Hardware{info.Name, info.Features, info.Threads, info.FastBFloat16, info.MemoryTotal}, Library: ecad.Version(),
+	}
+	if info.Backend == ecad.CUDA {
+		r.Device = fmt.Sprintf("%s:%d", r.Device, c.Device.Ordinal)
+	}
+	if r.Schedule == "" {
+		r.Schedule = "none"
+	}
+	r.Blocks = []int{b.shape.Blocks}
+	if b.shape.Family == schedule.Flux {
+		r.Blocks = append(r.Blocks, b.shape.SingleBlocks)
+	}
+	b.runs(r)
+	if err := b.count(r); err != nil {
+		return nil, err
+	}
+	if r.Memory, err = b.memory(); err != nil {
+		return nil, err
+	}
+	b.components(r)
+	median := func(samples []float64) *float64 {
+		if len(samples) == 0 {
+			return nil
+		}
+		m := NewSpread(samples).Median
+		return &m
+	}
+	r.TextMS, r.DecodeMS = median(b.text), median(b.decode)
+	table, err := NewLatencyTable(r)
+	if err != nil {
+		return nil, err
+	}
+	perImage, err := table.Cost(b.ran())
+	if err != nil {
+		return nil, err
+	}
+	r.PredictedRunMS = perImage * float64(c.Batch)
+	return r, nil
+}
+
+// ran is the schedule that was measured, canonical.
+func (b *bench) ran() *schedule.Schedule {
+	if b.schedule != nil {
+		return b.schedule
+	}
+	s, err := schedule.New(b.shape)
+	if err != nil {
+		return nil // the shape is a model's: it is valid
+	}
+	return s
+}
+
+// runs fills in the times of runs and of their steps.
+func (b *bench) runs(r *Report) {
+	s, mixed := b.ran(), &b.mixed
+	r.ScheduleHash = s.Hash().String()
+	r.RunSpread = r.UncachedRunSpread
+	if b.schedule != nil {
+		r.RunSpread = NewSpread(b.cachedRuns)
+	} else {
+		mixed = &b.full
+	}
+	r.RunMS, r.UncachedRunMS = r.RunSpread.Median, r.UncachedRunSpread.Median
+	r.Speedup = ratio(r.UncachedRunMS, r.RunMS)
+	for step, samples := range mixed.steps {
+		t := StepTime{Step: step, Cells: b.shape.RowLen(), MS: NewSpread(samples).Median}
+		for _, d := range s.Row(step) {
+			if d == schedule.Compute {
+				t.Computed++
+			}
+		}
+		r.StepTimes = append(r.StepTimes, t)
+	}
+}
+
+// count fills in MACs and FLOPs.
+func (b *bench) count(r *Report) error {
+	d, err := ModelDims(b.cfg.Model, b.size, b.cfg.Guidance)
+	if err != nil {
+		return err
+	}
+	t, err := b.ran().MACs(d)
+	if err != nil {
+		return err
+	}
+	r.MACs, r.UncachedMACs, r.MACsRatio = t.Total, t.Uncached, t.Ratio
+	images := int64(b.cfg.Batch)
+	r.FLOPs = b.cached.Source.ScheduleCost(0).Flops / images
+	r.UncachedFLOPs = b.uncached.Source.ScheduleCost(0).Flops / images
+	r.FLOPsRatio = ratio(float64(r.UncachedFLOPs), float64(r.FLOPs))
+	return nil
+}
+
+// components fills in the table.
+func (b *bench) components(r *Report) {
+	costs := stepCosts(b.uncached.Source)
+	perByte := NewSpread(b.reuse.perByte)
+	for cell := range b.shape.RowLen() {
+		block, k := cell/schedule.ComponentsPerBlock, cell%schedule.ComponentsPerBlock
+		cost := costs[[2]int{block, k}]
+		t := ComponentTime{Block: block, Component: b.shape.Component(block, k).String(), FLOPs: cost.Flops, Bytes: cost.Bytes,
+			ReuseMS: perByte.scaled(float64(b.reuse.slots[int64(cell)]))}
+		if cell < len(b.full.cells) {
+			t.ComputeMS = NewSpread(b.full.cells[cell])
+		}
+		r.Components = append(r.Components, t)
+	}
+}
+
+// stepCosts is the work of each component in the last step of a program's first schedule.
+func stepCosts(p *program.Program) map[[2]int]program.Cost {
+	items := p.Schedules[0].Items
+	last := items[len(items)-1].Section
+	costs := map[[2]int]program.Cost{}
+	for _, c := range p.Stats().Components {
+		if c.Section == last && c.Block >= 0 && c.Component >= 0 {
+			costs[[2]int{c.Block, c.Component}] = c.Cost
+		}
+	}
+	return costs
+}
+
+// ratio is a/b, 0 when b is.
+func ratio(a, b float64) float64 {
+	if b == 0 || math.IsNaN(a) || math.IsNaN(b) {
+		return 0
+	}
+	return a / b
+}
+
+// Encode is the report as an indented JSON document, members in a fixed order.
+func (r *Report) Encode() ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	err := enc.Encode(r)
+	return out.Bytes(), err
+}
+
+// maxReport bounds a report that is read; the largest model has 57 x 3 components.
+const maxReport = 16 << 20
+
+// DecodeReport reads the JSON of ecadx bench. Members that it does not know are ignored.
+func DecodeReport(data []byte) (*Report, error) {
+	if len(data) > maxReport {
+		return nil, fmt.Errorf("a report of %d bytes: at most %d", len(data), maxReport)
+	}
+	var r Report
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("no report of ecadx bench: %w", err)
+	}
+	if r.Model == "" || r.StepMS.Median <= 0 || r.Steps < 1 {
+		return nil, errors.New("no report of ecadx bench: model, steps or step_ms is missing")
+	}
+	return &r, nil
+}
+
+// shape is what the report's components range over.
+func (r *Report) shape() (schedule.Shape, error) {
+	f, err := schedule.ParseFamily(r.Family)
+	if err != nil {
+		return schedule.Shape{}, err
+	}
+	s := schedule.Shape{Family: f, Steps: r.Steps}
+	switch {
+	case len(r.Blocks) == 1 && f == schedule.PixArt:
+		s.Blocks = r.Blocks[0]
+	case len(r.Blocks) == 2 && f == schedule.Flux:
+		s.Blocks, s.SingleBlocks = r.Blocks[0], r.Blocks[1]
+	default:
+		return s, fmt.Errorf("report: blocks %v of a %v model", r.Blocks, f)
+	}
+	if err := s.Validate(); err != nil {
+		return s, err
+	}
+	if len(r.Components) != s.RowLen() {
+		return s, fmt.Errorf("report: %d components, %v has %d", len(r.Components), s, s.RowLen())
+	}
+	return s, nil
+}

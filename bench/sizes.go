@@ -1,0 +1,107 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"ecadx/dit"
+	"ecadx/schedule"
+)
+
+// Size is the size of pictures and of their latents.
+type Size struct {
+	Height, Width             int // pixels
+	LatentHeight, LatentWidth int
+}
+
+// latentPixels is how many pixels a latent spans in the autoencoders of all released models, for models that come without one.
+const latentPixels = 8
+
+// SizeOf translates a size in pixels, 0 for the model's own, to latents. A size that the model cannot make is an error that says which it can.
+func SizeOf(m *dit.Model, height, width int) (Size, error) {
+	factor, err := pixelFactor(m)
+	if err != nil {
+		return Size{}, err
+	}
+	d := m.Defaults()
+	if height == 0 {
+		height = d.LatentSize * factor
+	}
+	if width == 0 {
+		width = d.LatentSize * factor
+	}
+	step := factor * d.LatentMultiple
+	if height < step || width < step || height%step != 0 || width%step != 0 {
+		return Size{}, fmt.Errorf("resolution %dx%d: height and width must be multiples of %d", height, width, step)
+	}
+	return Size{Height: height, Width: width, LatentHeight: height / factor, LatentWidth: width / factor}, nil
+}
+
+func pixelFactor(m *dit.Model) (int, error) {
+	if s := m.Snapshot(); s == nil || !s.Has(dit.VAE, "config.json") {
+		return latentPixels, nil
+	}
+	d, err := m.OpenImageDecoder()
+	if err != nil {
+		return 0, err
+	}
+	return d.Factor(), d.Close()
+}
+
+// Resolution is a size in pixels. In JSON it is what --resolution takes: a number when both sides are equal, else "HEIGHTxWIDTH".
+type Resolution struct{ Height, Width int }
+
+func (r Resolution) String() string {
+	if r.Height == r.Width {
+		return fmt.Sprint(r.Height)
+	}
+	return fmt.Sprintf("%dx%d", r.Height, r.Width)
+}
+
+// MarshalJSON writes the number or the text.
+func (r Resolution) MarshalJSON() ([]byte, error) {
+	if r.Height == r.Width {
+		return json.Marshal(r.Height)
+	}
+	return json.Marshal(r.String())
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (r *Resolution) UnmarshalJSON(data []byte) error {
+	if n := 0; json.Unmarshal(data, &n) == nil {
+		*r = Resolution{n, n}
+		return nil
+	}
+	text := ""
+	if err := json.Unmarshal(data, &text); err != nil {
+		return err
+	}
+	if n, err := fmt.Sscanf(text, "%dx%d", &r.Height, &r.Width); n != 2 || err != nil {
+		return fmt.Errorf("resolution %q: a number or \"HEIGHTxWIDTH\"", text)
+	}
+	return nil
+}
+
+// ecadTextTokens is how many text tokens ECAD counts for every PixArt, Sigma included.
+const ecadTextTokens = 120
+
+// ModelDims are the sizes by which a model's MACs are counted for one image: ECAD's rule (schedule.Dims.MACs, 120 text tokens whatever the
+// prompt) with the model's own widths. Guidance above 1 makes it two rows.
+func ModelDims(m *dit.Model, size Size, guidance float64) (schedule.Dims, error) {
+	c, ok := m.PixArt()
+	if !ok {
+		return schedule.Dims{}, fmt.Errorf("%s: its MACs cannot be counted: use a PixArt model", m.Ref())
+	}
+	d := schedule.Dims{
+		Family: schedule.PixArt, Width: c.Width(), ImageTokens: size.LatentHeight / c.PatchSize * (size.LatentWidth / c.PatchSize),
+		TextTokens: ecadTextTokens, BatchRows: 1, FFRatio: 4, InChannels: c.InChannels, OutChannels: c.OutChannels, Patch: c.PatchSize,
+		TimestepChannels: 256, CrossWidth: c.CrossWidth, MicroConditions: c.MicroConditioned,
+	}
+	if c.CaptionProjection {
+		d.TextWidth = c.CaptionChannels
+	}
+	if dit.Guided(guidance) {
+		d.BatchRows = 2
+	}
+	return d, nil
+}
