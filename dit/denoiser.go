@@ -60,15 +60,20 @@ func (d *Denoiser) Loop(opt DenoiseOptions) (*Loop, error) {
 	for i, s := range opt.Schedules {
 		fmt.Fprintf(&key, " %v %v %q", s.Shape(), s.Hash(), slices.Concat(opt.Names, make([]string, len(opt.Schedules)))[i])
 	}
-	return d.loop(key.String(), opt.Sizes, rows, func() (*program.Program, error) { return d.model.CompileDenoise(opt) })
+	return d.loop(key.String(), opt.Sizes, rows, func() (*compiled, error) {
+		return d.model.compileOnce(key.String(), func() (*program.Program, error) { return d.model.CompileDenoise(opt) })
+	})
 }
 
 // Forward does the same for a forward program.
 func (d *Denoiser) Forward(opt ForwardOptions) (*Loop, error) {
-	return d.loop(fmt.Sprintf("forward %+v", opt), opt.Sizes, opt.Batch, func() (*program.Program, error) { return d.model.CompileForward(opt) })
+	key := fmt.Sprintf("forward %+v", opt)
+	return d.loop(key, opt.Sizes, opt.Batch, func() (*compiled, error) {
+		return d.model.compileOnce(key, func() (*program.Program, error) { return d.model.CompileForward(opt) })
+	})
 }
 
-func (d *Denoiser) loop(key string, sizes Sizes, rows int, compile func() (*program.Program, error)) (*Loop, error) {
+func (d *Denoiser) loop(key string, sizes Sizes, rows int, compile func() (*compiled, error)) (*Loop, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if i := slices.IndexFunc(d.loops, func(l *Loop) bool { return l.key == key }); i >= 0 {
@@ -85,7 +90,7 @@ func (d *Denoiser) loop(key string, sizes Sizes, rows int, compile func() (*prog
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := w.Load(d.dev, p)
+	loaded, err := w.load(d.dev, p)
 	if err != nil {
 		return nil, err
 	}
@@ -187,37 +192,14 @@ func (r *Run) write(in Inputs) error {
 	return r.writeFloats(IOAspectRatio, aspect)
 }
 
-// writeFloats writes values in the io's own dtype.
+// writeFloats writes values to an io in the io's own dtype.
 func (r *Run) writeFloats(name string, v []float32) error {
-	if io, ok := r.loop.IO(name); !ok || io.DType != ecad.Float64 {
-		return ecad.Write(r.state, name, v)
-	}
-	wide := make([]float64, len(v))
-	for i, x := range v {
-		wide[i] = float64(x)
-	}
-	return ecad.Write(r.state, name, wide)
+	return writeFloats(r.state, r.loop.Program, name, v)
 }
 
-// readFloats reads an io, rounding float64 to float32.
+// readFloats reads a whole io, rounding float64 to float32.
 func (r *Run) readFloats(name string) ([]float32, error) {
-	io, ok := r.loop.IO(name)
-	if !ok {
-		return nil, fmt.Errorf("the program has no %s", name)
-	}
-	n := elements(io.Shape)
-	v := make([]float32, n)
-	if io.DType != ecad.Float64 {
-		return v, ecad.Read(r.state, name, v)
-	}
-	wide := make([]float64, n)
-	if err := ecad.Read(r.state, name, wide); err != nil {
-		return nil, err
-	}
-	for i, x := range wide {
-		v[i] = float32(x)
-	}
-	return v, nil
+	return readFloats(r.state, r.loop.Program, name)
 }
 
 // Do runs schedule number i of the program from prologue to last step. After a done context the run is only good for Close.

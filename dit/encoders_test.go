@@ -44,7 +44,7 @@ var encoderBackends = []struct {
 }{{ecad.Reference, Float64}, {ecad.Reference, Float32}, {ecad.CPU, Float32}, {ecad.CPU, BFloat16}}
 
 // runEncoder runs the one schedule of a program with weights generated for specs, after write has filled the inputs.
-func runEncoder(t *testing.T, backend ecad.Backend, seed uint64, specs []TensorSpec, p *program.Program, write func(*ecad.State) error, read func(*ecad.State) error) {
+func runEncoder(t *testing.T, backend ecad.Backend, seed uint64, specs []TensorSpec, p *program.Program, write func(*ecad.State, *ecad.Program) error, read func(*ecad.State, *ecad.Program) error) {
 	t.Helper()
 	tensors, err := newRandomTensors("random", specs, seed)
 	if err != nil {
@@ -67,7 +67,7 @@ func runEncoder(t *testing.T, backend ecad.Backend, seed uint64, specs []TensorS
 		t.Fatal(err)
 	}
 	defer state.Close()
-	if err := write(state); err != nil {
+	if err := write(state, loaded.Program); err != nil {
 		t.Fatal(err)
 	}
 	items, err := loaded.Program.Schedule(0)
@@ -77,7 +77,7 @@ func runEncoder(t *testing.T, backend ecad.Backend, seed uint64, specs []TensorS
 	if _, err := state.Run(context.Background(), loaded.Program, items, ecad.RunOptions{CheckFinite: true}); err != nil {
 		t.Fatal(err)
 	}
-	if err := read(state); err != nil {
+	if err := read(state, loaded.Program); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -103,13 +103,13 @@ func TestT5Golden(t *testing.T) {
 				for i, n := range c.Lengths {
 					counts[i] = int32(n)
 				}
-				got := make([]float32, rows*c.Tokens*cfg.Width)
-				runEncoder(t, b.backend, c.Seed, cfg.specs(t5Shared), p, func(s *ecad.State) error {
+				var got []float32
+				runEncoder(t, b.backend, c.Seed, cfg.specs(t5Shared), p, func(s *ecad.State, _ *ecad.Program) error {
 					if err := ecad.Write(s, ioInputIDs, ids); err != nil {
 						return err
 					}
 					return ecad.Write(s, ioCounts, counts)
-				}, func(s *ecad.State) error { return readFloats(s, ioHidden, b.dtype, got) })
+				}, func(s *ecad.State, p *ecad.Program) (err error) { got, err = readFloats(s, p, ioHidden); return err })
 				for i, n := range c.Lengths { // rows of padding are undefined
 					clear(got[(i*c.Tokens+n)*cfg.Width : (i+1)*c.Tokens*cfg.Width])
 				}
@@ -139,10 +139,10 @@ func TestImageDecoderGolden(t *testing.T) {
 				for i := range latents {
 					latents[i] = distribution{std: 1}.value(randomKey(c.Seed, "latents"), i)
 				}
-				got := make([]float32, batch*h*w*cfg.Factor()*cfg.Factor()*3)
+				var got []float32
 				runEncoder(t, b.backend, c.Seed, cfg.specs(false), p,
-					func(s *ecad.State) error { return writeFloats(s, IOLatents, b.dtype, latents) },
-					func(s *ecad.State) error { return readFloats(s, ioImage, b.dtype, got) })
+					func(s *ecad.State, p *ecad.Program) error { return writeFloats(s, p, IOLatents, latents) },
+					func(s *ecad.State, p *ecad.Program) (err error) { got, err = readFloats(s, p, ioImage); return err })
 				want := outputs.output(t, c.Name)
 				if e := relativeError(got, channelsLast(want, batch, h*cfg.Factor(), w*cfg.Factor())); !(e <= c.tolerance(b.dtype)) {
 					t.Errorf("relative error %.2g, at most %.2g", e, c.tolerance(b.dtype))

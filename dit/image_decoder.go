@@ -86,15 +86,15 @@ func (d *ImageDecoder) Decode(ctx context.Context, dev *ecad.Device, dtype DType
 		return nil, err
 	}
 	defer state.Close()
-	if err := writeFloats(state, IOLatents, dtype, latents); err != nil {
+	if err := writeFloats(state, p.Program, IOLatents, latents); err != nil {
 		return nil, err
 	}
 	if _, err := state.Run(ctx, p.Program, items, ecad.RunOptions{}); err != nil {
 		return nil, fmt.Errorf("%s: %w", d.path, err)
 	}
 	f := d.Factor()
-	pixels := make([]float32, batch*h*f*w*f*3)
-	if err := readFloats(state, ioImage, dtype, pixels); err != nil {
+	pixels, err := readFloats(state, p.Program, ioImage)
+	if err != nil {
 		return nil, err
 	}
 	pictures := make([]*image.NRGBA, batch)
@@ -122,18 +122,6 @@ func toPicture(values []float32, h, w int) (*image.NRGBA, error) {
 		img.Pix[4*i+3] = 255
 	}
 	return img, nil
-}
-
-// writeFloats writes float32 values to an io of a program of the given arithmetic.
-func writeFloats(s *ecad.State, name string, dtype DType, src []float32) error {
-	if dtype != Float64 {
-		return ecad.Write(s, name, src)
-	}
-	wide := make([]float64, len(src))
-	for i, v := range src {
-		wide[i] = float64(v)
-	}
-	return ecad.Write(s, name, wide)
 }
 
 func (d *ImageDecoder) program(key decoderKey) (*Loaded, error) {

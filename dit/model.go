@@ -35,6 +35,7 @@ type Model struct {
 
 	mu      sync.Mutex
 	weights *Weights
+	latest  latestCompiled
 	// parent is the model whose weights a model with fewer blocks shares.
 	parent *Model
 }

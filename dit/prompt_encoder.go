@@ -139,23 +139,8 @@ func (e *PromptEncoder) encode(ctx context.Context, dev *ecad.Device, dtype DTyp
 	if _, err := state.Run(ctx, p.Program, items, ecad.RunOptions{}); err != nil {
 		return Prompt{}, err
 	}
-	out := Prompt{Tokens: len(ids), Embeds: make([]float32, len(ids)*e.cfg.Width)}
-	return out, readFloats(state, ioHidden, dtype, out.Embeds)
-}
-
-// readFloats reads an io of a program of the given arithmetic as float32.
-func readFloats(s *ecad.State, name string, dtype DType, dst []float32) error {
-	if dtype != Float64 {
-		return ecad.Read(s, name, dst)
-	}
-	wide := make([]float64, len(dst))
-	if err := ecad.Read(s, name, wide); err != nil {
-		return err
-	}
-	for i, v := range wide {
-		dst[i] = float32(v)
-	}
-	return nil
+	hidden, err := readFloats(state, p.Program, ioHidden)
+	return Prompt{Tokens: len(ids), Embeds: hidden}, err
 }
 
 // program is the encoder for one length, compiled on first use.

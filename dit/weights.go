@@ -74,6 +74,15 @@ type Loaded struct {
 // Load checks that every tensor the program names is there with its shape and binds the program to the device. Errors name file and
 // tensor.
 func (w *Weights) Load(dev *ecad.Device, p *program.Program) (*Loaded, error) {
+	data, err := p.Encode()
+	if err != nil {
+		return nil, err
+	}
+	return w.load(dev, &compiled{program: p, bytes: data})
+}
+
+func (w *Weights) load(dev *ecad.Device, c *compiled) (*Loaded, error) {
+	p := c.program
 	if err := w.need(p); err != nil {
 		return nil, err
 	}
@@ -81,11 +90,7 @@ func (w *Weights) Load(dev *ecad.Device, p *program.Program) (*Loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := p.Encode()
-	if err != nil {
-		return nil, err
-	}
-	loaded, err := dev.LoadProgram(lent, data)
+	loaded, err := dev.LoadProgram(lent, c.bytes)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", w.tensors.Path(), err)
 	}
