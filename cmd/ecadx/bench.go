@@ -1,0 +1,216 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"ecadx/bench"
+	ecad "ecadx/cgo"
+	"ecadx/dit"
+)
+
+// Flags of bench and of the commands that compile.
+const (
+	flagBatch      = "batch"
+	flagRepeat     = "repeat"
+	flagCompare    = "compare"
+	flagTextTokens = "text-tokens"
+)
+
+// Limits of the flags above.
+const (
+	maxBatch      = 1 << 12
+	maxTextTokens = 1 << 12
+	maxRepeat     = 10000
+	maxReportFile = 16 << 20
+)
+
+func benchCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "bench",
+		Usage: "measure every component of every block, steps and runs",
+		CustomHelpTemplate: commandHelp(`Runs the denoising loop under the schedule and without it, in turns, and times every op. Embeddings are random: their values do not
+change the time. A component's time is that of its ops in a fully computed step, the chain before it included; its reused time is
+what one more slot adds to a chain. --json prints everything; --compare sets it beside the JSON of an earlier run.`,
+			"ecadx bench --schedule fora:3 --json > before.json",
+			"ecadx bench --model random:pixart-alpha-256 --blocks 4 --steps 5 --schedule fora:2 --detail"),
+		Flags: append(commonFlags(flagModel, flagSchedule, flagDevice, flagDType, flagThreads, flagResolution, flagSteps, flagGuidance, flagJSON, flagQuiet),
+			batchFlag(), blocksFlag(), textTokensFlag(),
+			&cli.IntFlag{Name: flagRepeat, Usage: "measure `N` rounds", DefaultText: "until the medians settle, about 20 s at most"},
+			&cli.StringFlag{Name: flagCompare, Usage: "compare with `FILE`, the JSON of an earlier run"},
+			&cli.BoolFlag{Name: "transformer-only", Usage: "leave text encoder and decoder out"},
+			&cli.BoolFlag{Name: "detail", Usage: "a line for every block"},
+			&cli.BoolFlag{Name: "ascii", Usage: "draw bars with #"}),
+		Action: benchmark,
+	}
+}
+
+func batchFlag() cli.Flag {
+	return &cli.IntFlag{Name: flagBatch, Value: 1, Usage: "`N` images at a time"}
+}
+
+func blocksFlag() cli.Flag {
+	return &cli.IntFlag{Name: flagBlocks, Usage: "take the first `N` blocks of each kind only", DefaultText: "all"}
+}
+
+func textTokensFlag() cli.Flag {
+	return &cli.IntFlag{Name: flagTextTokens, Usage: "prompts of `N` tokens", DefaultText: "as many as the model takes"}
+}
+
+// wholeNumber reads a flag between 1 and a limit; otherwise it is 0 when the user did not set it.
+func (o *options) wholeNumber(c *cli.Context, flag string, most int) (int, error) {
+	n := c.Int(flag)
+	if (c.IsSet(flag) || n != 0) && (n < 1 || n > most) {
+		return 0, usageError("%s: --%s: %d: use 1 to %d", o.command, flag, n, most)
+	}
+	return n, nil
+}
+
+// task is what to run: a model, perhaps its first blocks only, and sizes, from the flags of bench, program and compile.
+type task struct {
+	*options
+	opened     *dit.Model
+	model      *dit.Model // opened, or its first blocks
+	size       bench.Size
+	batch      int
+	textTokens int
+	guidance   float64
+	backend    ecad.Backend
+	ordinal    int
+	dtype      dit.DType
+}
+
+// newTask reads the flags and opens the model. The caller closes it.
+func newTask(c *cli.Context) (*task, error) {
+	o, err := parseOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := positional(c, 0, 0, o.command+" [flags]"); err != nil {
+		return nil, err
+	}
+	t := &task{options: o}
+	if t.batch, err = o.wholeNumber(c, flagBatch, maxBatch); err != nil {
+		return nil, err
+	}
+	if t.textTokens, err = o.wholeNumber(c, flagTextTokens, maxTextTokens); err != nil {
+		return nil, err
+	}
+	blocks, err := o.wholeNumber(c, flagBlocks, 1024)
+	if err != nil {
+		return nil, err
+	}
+	if t.opened, err = o.openModel(); err != nil {
+		return nil, err
+	}
+	if err := t.complete(blocks); err != nil {
+		return nil, errors.Join(err, t.close())
+	}
+	return t, nil
+}
+
+// complete resolves what depends on the model.
+func (t *task) complete(blocks int) error {
+	var err error
+	t.model = t.opened
+	if blocks > 0 {
+		if t.model, err = t.opened.First(blocks); err != nil {
+			return err
+		}
+	}
+	d := t.model.Defaults()
+	t.guidance = d.Guidance
+	if t.options.guidance != nil {
+		t.guidance = *t.options.guidance
+	}
+	if t.textTokens == 0 {
+		t.textTokens = d.TextTokens
+	}
+	t.size, err = bench.SizeOf(t.model, t.resolution.height, t.resolution.width)
+	switch {
+	case err != nil && t.resolution != (pixels{}):
+		return usageError("%s: --%s: %w", t.command, flagResolution, err)
+	case err != nil:
+		return badModel(err)
+	}
+	if t.backend, t.ordinal, err = t.chooseDevice(); err != nil {
+		return err
+	}
+	t.dtype, err = t.chooseDType(t.backend, t.ordinal)
+	return err
+}
+
+func (t *task) close() error { return t.opened.Close() }
+
+// sizes is what programs are compiled for.
+func (t *task) sizes() dit.Sizes {
+	return dit.Sizes{Batch: t.batch, Height: t.size.LatentHeight, Width: t.size.LatentWidth, TextTokens: t.textTokens, DType: t.dtype}
+}
+
+func benchmark(c *cli.Context) error {
+	t, err := newTask(c)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	repeats, err := t.wholeNumber(c, flagRepeat, maxRepeat)
+	if err != nil {
+		return err
+	}
+	var before *bench.Report
+	file := c.String(flagCompare)
+	if file != "" {
+		if before, err = readReport(file); err != nil {
+			return err
+		}
+	}
+	r, err := resolveSchedule(t.schedule, t.model.Shape(t.steps))
+	if err != nil {
+		return err
+	}
+	env := environmentOf(c)
+	p := t.newProgress(env, "bench", "", 0)
+	report, err := bench.Measure(c.Context, bench.Config{
+		Model: t.model, Device: ecad.DeviceConfig{Backend: t.backend, Ordinal: t.ordinal, Threads: t.threads}, DType: t.dtype,
+		Height: t.size.Height, Width: t.size.Width, Batch: t.batch, Steps: t.steps, Guidance: t.guidance, Schedule: r.schedule, ScheduleName: r.ref,
+		TextTokens: t.textTokens, Repeats: repeats, TransformerOnly: c.Bool("transformer-only"),
+		Progress: func(what string) { p.say(0, 0, what) },
+		Remark:   func(text string) { t.remark(env, "ecadx bench: %s", text) },
+	})
+	p.end()
+	if err != nil {
+		return badModel(err)
+	}
+	if before != nil {
+		report.Compare = bench.CompareReports(file, before, report)
+	}
+	if t.output == asJSON {
+		return writeJSON(env.stdout, report)
+	}
+	o := bench.TableOptions{Detail: c.Bool("detail"), Width: terminalWidth(), ASCII: c.Bool("ascii")}
+	if err := report.WriteText(env.stdout, o); err != nil {
+		return err
+	}
+	if report.Compare != nil {
+		return report.Compare.WriteText(env.stdout)
+	}
+	return nil
+}
+
+// readReport reads the file of --compare.
+func readReport(file string) (*bench.Report, error) {
+	data, err := readLimited(file, maxReportFile)
+	if err != nil {
+		return nil, err
+	}
+	r, err := bench.DecodeReport(data)
+	if err != nil {
+		return nil, inputError("%s: %w: name a file written by ecadx bench --json", file, err)
+	}
+	return r, nil
+}
+
+// megabytes writes bytes for people.
+func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	ecad "ecadx/cgo"
+)
+
+func devicesCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "devices",
+		Usage: "list backends and devices, or say why there are none",
+		CustomHelpTemplate: commandHelp("The first column is what --device takes.",
+			"ecadx devices", "ecadx devices --json"),
+		Flags: commonFlags(flagJSON),
+		Action: func(c *cli.Context) error {
+			o, err := parseOptions(c)
+			if err != nil {
+				return err
+			}
+			if _, err := positional(c, 0, 0, "ecadx devices"); err != nil {
+				return err
+			}
+			l, err := listDevices()
+			if err != nil {
+				return err
+			}
+			out := environmentOf(c).stdout
+			if o.output == asJSON {
+				return writeJSON(out, l)
+			}
+			return l.writeText(out)
+		},
+	}
+}
+
+// deviceList is devices --json.
+type deviceList struct {
+	Devices []deviceEntry `json:"devices"`
+	Missing []missing     `json:"missing"`
+	Auto    string        `json:"auto"` // what --device auto opens
+}
+
+// deviceEntry is one device.
+type deviceEntry struct {
+	Device       string `json:"device"`
+	Backend      string `json:"backend"`
+	Name         string `json:"name"`
+	Features     string `json:"features"`
+	Threads      int    `json:"threads"`
+	FastBFloat16 bool   `json:"fast_bfloat16"` // multiplies bfloat16 faster than float32: --dtype auto takes it
+	MemoryTotal  uint64 `json:"memory_total"`  // bytes
+}
+
+// missing is a backend without devices.
+type missing struct {
+	Backend string `json:"backend"`
+	Why     string `json:"why"`
+}
+
+// listDevices opens every device and asks it. A device that is there but does not open is listed as missing, with its error.
+func listDevices() (*deviceList, error) {
+	l := &deviceList{Devices: []deviceEntry{}, Missing: []missing{}}
+	for _, b := range []ecad.Backend{ecad.Reference, ecad.CPU, ecad.CUDA} {
+		n, why := ecad.DeviceCount(b)
+		if n == 0 {
+			if why == "" {
+				why = "this build has none"
+			}
+			l.Missing = append(l.Missing, missing{b.String(), why})
+		}
+		for i := range n {
+			e, err := askDevice(b, i)
+			if err != nil {
+				l.Missing = append(l.Missing, missing{deviceChoice{backend: b, ordinal: i}.String(), err.Error()})
+				continue
+			}
+			l.Devices = append(l.Devices, e)
+		}
+	}
+	backend, ordinal, err := (&options{device: deviceChoice{auto: true}}).chooseDevice()
+	l.Auto = deviceChoice{backend: backend, ordinal: ordinal}.String()
+	return l, err
+}
+
+func askDevice(b ecad.Backend, ordinal int) (deviceEntry, error) {
+	dev, err := ecad.OpenDevice(ecad.DeviceConfig{Backend: b, Ordinal: ordinal})
+	if err != nil {
+		return deviceEntry{}, err
+	}
+	defer dev.Close()
+	info, err := dev.Info()
+	return deviceEntry{Device: deviceChoice{backend: b, ordinal: ordinal}.String(), Backend: b.String(), Name: info.Name, Features: info.Features,
+		Threads: info.Threads, FastBFloat16: info.FastBFloat16, MemoryTotal: info.MemoryTotal}, err
+}
+
+func (l *deviceList) writeText(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, d := range l.Devices {
+		note := ""
+		if d.Device == l.Auto {
+			note = ", the default"
+		}
+		fmt.Fprintf(tw, "%s\t%s%s\n", d.Device, d.Name, note)
+		fmt.Fprintf(tw, "\t%d threads, %.1f GB of memory\n", d.Threads, float64(d.MemoryTotal)/1e9)
+		if d.Features != "" {
+			fmt.Fprintf(tw, "\t%s\n", d.Features)
+		}
+		if d.FastBFloat16 {
+			fmt.Fprintf(tw, "\tbfloat16 is faster than float32\n")
+		}
+	}
+	for _, m := range l.Missing {
+		fmt.Fprintf(tw, "%s\tnone: %s\n", m.Backend, m.Why)
+	}
+	return tw.Flush()
+}
