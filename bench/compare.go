@@ -11,9 +11,10 @@ type Verdict string
 
 // The verdicts.
 const (
-	Same   Verdict = "same" // within the spread of both measurements
-	Slower Verdict = "slower"
-	Faster Verdict = "faster"
+	Same    Verdict = "same" // within the spread of both measurements
+	Slower  Verdict = "slower"
+	Faster  Verdict = "faster"
+	Unknown Verdict = "unknown" // one of them was measured once: there is no spread to judge by
 )
 
 // Change is one time in two reports.
@@ -77,14 +78,13 @@ func CompareReports(file string, before, after *Report) *Comparison {
 			change(k.name+" reused", e.reuse, k.reuse)
 		}
 	}
-	for _, s := range []struct {
-		name string
-		x, y *float64
-	}{{"text encoder", before.TextMS, after.TextMS}, {"decoder", before.DecodeMS, after.DecodeMS}} {
-		if s.x != nil && s.y != nil {
-			change(s.name, Spread{*s.x, *s.x, *s.x}, Spread{*s.y, *s.y, *s.y})
+	stage := func(name string, x, y *Spread) {
+		if x != nil && y != nil {
+			change(name, *x, *y)
 		}
 	}
+	stage("text encoder", before.TextSpread, after.TextSpread)
+	stage("decoder", before.DecodeSpread, after.DecodeSpread)
 	return c
 }
 
@@ -99,6 +99,8 @@ func runSpread(s Spread, ms float64) Spread {
 // judge calls a change real when each median lies outside of what 80 % of the other measurement's samples took.
 func judge(before, after Spread) Verdict {
 	switch {
+	case before.P10 == before.P90 || after.P10 == after.P90:
+		return Unknown
 	case after.Median > before.P90 && before.Median < after.P10:
 		return Slower
 	case after.Median < before.P10 && before.Median > after.P90:
@@ -150,8 +152,11 @@ func (c *Comparison) WriteText(w io.Writer) error {
 	fmt.Fprintln(tw, "\tbefore ms\tnow ms\tratio\t\t")
 	for _, x := range c.Changes {
 		mark := string(x.Verdict)
-		if x.Verdict == Same {
+		switch x.Verdict {
+		case Same:
 			mark = "within the spread"
+		case Unknown:
+			mark = "measured once"
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%.3f\t%s\t\n", x.Name, msText(x.Before.Median), msText(x.After.Median), x.Ratio, mark)
 	}

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 
@@ -16,14 +15,12 @@ import (
 // CostTable is a cost that adds up over a run: once, per step, and per component that is computed or reused. All is per image. It
 // implements ga.CostModel; schedules must have its blocks and steps.
 type CostTable struct {
-	Family   string     `json:"family"`
-	Blocks   []int      `json:"blocks"` // of each kind
-	Steps    int        `json:"steps"`
-	Once     float64    `json:"once"`  // the prologue
-	Step     float64    `json:"step"`  // what no schedule saves
-	Cells    []CellCost `json:"cells"` // per block and component in genome order
-	shape    schedule.Shape
-	prepared bool
+	Family string     `json:"family"`
+	Blocks []int      `json:"blocks"` // of each kind
+	Steps  int        `json:"steps"`
+	Once   float64    `json:"once"`  // the prologue
+	Step   float64    `json:"step"`  // what no schedule saves
+	Cells  []CellCost `json:"cells"` // per block and component in genome order
 }
 
 // CellCost is a component of a block in one step.
@@ -34,12 +31,19 @@ type CellCost struct {
 
 var _ ga.CostModel = (*CostTable)(nil)
 
-// prepare checks the table.
-func (t *CostTable) prepare() error {
-	r := Report{Family: t.Family, Blocks: t.Blocks, Steps: t.Steps, Components: make([]ComponentTime, len(t.Cells))}
-	var err error
-	if t.shape, err = r.shape(); err != nil {
-		return fmt.Errorf("cost table: %w", err)
+// Shape is what schedules must range over; an error says what the table lacks.
+func (t *CostTable) Shape() (schedule.Shape, error) {
+	s, err := shapeOf(t.Family, t.Blocks, t.Steps, len(t.Cells))
+	if err != nil {
+		return s, fmt.Errorf("cost table: %w", err)
+	}
+	return s, nil
+}
+
+// Validate checks a table that was read: its shape, and that every cost is finite and not negative.
+func (t *CostTable) Validate() error {
+	if _, err := t.Shape(); err != nil {
+		return err
 	}
 	all := []float64{t.Once, t.Step}
 	for _, c := range t.Cells {
@@ -50,16 +54,16 @@ func (t *CostTable) prepare() error {
 			return fmt.Errorf("cost table: a cost of %v: costs are finite and not negative", v)
 		}
 	}
-	t.prepared = true
 	return nil
 }
 
 // Cost is the cost of one image under a schedule, of its canonical form: dead genes cost nothing.
 func (t *CostTable) Cost(s *schedule.Schedule) (float64, error) {
-	if !t.prepared {
-		return 0, errors.New("cost table: it was not made by this package")
+	shape, err := t.Shape()
+	if err != nil {
+		return 0, err
 	}
-	if err := s.Shape().Fits(t.shape); err != nil {
+	if err := s.Shape().Fits(shape); err != nil {
 		return 0, err
 	}
 	total, c := t.Once, s.Canonical()
@@ -110,7 +114,7 @@ func NewLatencyTable(r *Report) (*LatencyTable, error) {
 	for _, c := range r.Components {
 		t.Cells = append(t.Cells, CellCost{Compute: c.ComputeMS.Median / images, Reuse: c.ReuseMS.Median / images})
 	}
-	if err := t.prepare(); err != nil {
+	if err := t.Validate(); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -137,7 +141,7 @@ func DecodeLatencyTable(data []byte) (*LatencyTable, error) {
 	if err := json.Unmarshal(data, t); err != nil {
 		return nil, fmt.Errorf("no latency table: %w", err)
 	}
-	if err := t.prepare(); err != nil {
+	if err := t.Validate(); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -177,7 +181,7 @@ func FLOPsCost(m *dit.Model, sizes dit.Sizes, steps int, guidance float64) (*Cos
 		t.Cells = append(t.Cells, CellCost{Compute: float64(f) / images})
 	}
 	t.Step = float64(rest) / images
-	return t, t.prepare()
+	return t, t.Validate()
 }
 
 // compileAlone compiles a step that computes everything, one that reuses everything, then one step per component that computes it alone.

@@ -42,6 +42,8 @@ type Report struct {
 	TextMS   *float64 `json:"text_ms,omitempty"`   // the batch's prompts through the text encoder; absent without one
 	DecodeMS *float64 `json:"decode_ms,omitempty"` // latents to pictures; absent without a decoder
 
+	TextSpread        *Spread     `json:"text_spread_ms,omitempty"`
+	DecodeSpread      *Spread     `json:"decode_spread_ms,omitempty"`
 	RunSpread         Spread      `json:"run_spread_ms"`
 	UncachedRunSpread Spread      `json:"uncached_run_spread_ms"`
 	PrologueMS        float64     `json:"prologue_ms"`
@@ -118,14 +120,15 @@ func (b *bench) report() (*Report, error) {
 		return nil, err
 	}
 	b.components(r)
-	median := func(samples []float64) *float64 {
+	stage := func(samples []float64) (*float64, *Spread) {
 		if len(samples) == 0 {
-			return nil
+			return nil, nil
 		}
-		m := NewSpread(samples).Median
-		return &m
+		s := NewSpread(samples)
+		return &s.Median, &s
 	}
-	r.TextMS, r.DecodeMS = median(b.text), median(b.decode)
+	r.TextMS, r.TextSpread = stage(b.text)
+	r.DecodeMS, r.DecodeSpread = stage(b.decode)
 	table, err := NewLatencyTable(r)
 	if err != nil {
 		return nil, err
@@ -256,26 +259,26 @@ func DecodeReport(data []byte) (*Report, error) {
 	return &r, nil
 }
 
-// shape is what the report's components range over.
-func (r *Report) shape() (schedule.Shape, error) {
-	f, err := schedule.ParseFamily(r.Family)
+// shapeOf is what a report's or a table's components range over.
+func shapeOf(family string, blocks []int, steps, components int) (schedule.Shape, error) {
+	f, err := schedule.ParseFamily(family)
 	if err != nil {
 		return schedule.Shape{}, err
 	}
-	s := schedule.Shape{Family: f, Steps: r.Steps}
+	s := schedule.Shape{Family: f, Steps: steps}
 	switch {
-	case len(r.Blocks) == 1 && f == schedule.PixArt:
-		s.Blocks = r.Blocks[0]
-	case len(r.Blocks) == 2 && f == schedule.Flux:
-		s.Blocks, s.SingleBlocks = r.Blocks[0], r.Blocks[1]
+	case len(blocks) == 1 && f == schedule.PixArt:
+		s.Blocks = blocks[0]
+	case len(blocks) == 2 && f == schedule.Flux:
+		s.Blocks, s.SingleBlocks = blocks[0], blocks[1]
 	default:
-		return s, fmt.Errorf("report: blocks %v of a %v model", r.Blocks, f)
+		return s, fmt.Errorf("blocks %v of a %v model", blocks, f)
 	}
 	if err := s.Validate(); err != nil {
 		return s, err
 	}
-	if len(r.Components) != s.RowLen() {
-		return s, fmt.Errorf("report: %d components, %v has %d", len(r.Components), s, s.RowLen())
+	if components != s.RowLen() {
+		return s, fmt.Errorf("%d components, %v has %d", components, s, s.RowLen())
 	}
 	return s, nil
 }

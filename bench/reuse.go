@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"time"
 
 	ecad "ecadx/cgo"
 	"ecadx/dit"
@@ -68,6 +69,9 @@ func (b *bench) probeReuse(ctx context.Context) error {
 		runs = minProbeRuns
 	}
 	for i := range runs + 1 {
+		if i >= 3 && b.cfg.Repeats == 0 && time.Since(b.started) > 2*b.cfg.MaxTime {
+			break
+		}
 		_, _, times, err := b.run(ctx, l, ecad.RunOptions{Times: true})
 		if err != nil {
 			return err

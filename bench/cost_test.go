@@ -1,0 +1,180 @@
+package bench
+
+import (
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"ecadx/dit"
+	"ecadx/dit/sampler"
+	"ecadx/schedule"
+)
+
+func openFirst(t *testing.T, ref string, blocks int) *dit.Model {
+	t.Helper()
+	m, err := dit.Open(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	first, err := m.First(blocks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return first
+}
+
+// randomSchedule reuses a share of the cells.
+func randomSchedule(t *testing.T, r *rand.Rand, shape schedule.Shape, share float64) *schedule.Schedule {
+	t.Helper()
+	s, err := schedule.New(shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range shape.Cells() {
+		if r.Float64() < share {
+			s.SetFlat(i, schedule.Reuse)
+		}
+	}
+	return s
+}
+
+// The table is additive, the program is counted op by op: both must agree for every schedule.
+func TestFLOPsCostEqualsTheProgram(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, c := range []struct {
+		ref      string
+		blocks   int
+		steps    int
+		guidance float64
+		sizes    dit.Sizes
+	}{
+		{"mini-pixart", 3, 7, 2.5, dit.Sizes{Batch: 2, Height: 16, Width: 12, TextTokens: 20, DType: dit.Float32}},
+		{"mini-pixart", 2, 1, 1, dit.Sizes{Batch: 3, Height: 8, Width: 8, TextTokens: 5, DType: dit.BFloat16}},
+		{"mini-pixart", 1, 20, 1, dit.Sizes{Batch: 1, Height: 16, Width: 16, TextTokens: 120, DType: dit.BFloat16}},
+		{"random:pixart-alpha-1024", 2, 4, 4.5, dit.Sizes{Batch: 1, Height: 32, Width: 32, TextTokens: 120, DType: dit.Float32}},
+	} {
+		m := openFirst(t, c.ref, c.blocks)
+		cost, err := FLOPsCost(m, c.sizes, c.steps, c.guidance)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := m.SamplerConfig()
+		if err != nil {
+			t.Fatal(err)
+		}
+		loop, err := sampler.New(config, c.steps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, share := range []float64{0, 0.3, 0.7, 1} {
+			s := randomSchedule(t, r, m.Shape(c.steps), share)
+			p, err := m.CompileDenoise(dit.DenoiseOptions{Sizes: c.sizes, Guidance: c.guidance, Sampler: loop, Schedules: []*schedule.Schedule{s}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := cost.Cost(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := float64(p.ScheduleCost(0).Flops) / float64(c.sizes.Batch)
+			if !(math.Abs(got-want) <= 1e-9*want) {
+				t.Errorf("%s, %d blocks, %d steps, %g reused: %v, the program has %v", c.ref, c.blocks, c.steps, share, got, want)
+			}
+		}
+	}
+}
+
+// The sizes of a released model give ECAD's published count.
+func TestMACsCost(t *testing.T) {
+	m, err := dit.Open("random:pixart-alpha-256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	size, err := SizeOf(m, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		guidance float64
+		want     float64
+	}{{4.5, 20 * 285_689_806_848}, {1, 20 * 142_844_903_424}} {
+		cost, err := MACsCost(m, size, c.guidance)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := schedule.New(m.Shape(20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := cost.Cost(s); err != nil || got != c.want {
+			t.Errorf("guidance %g: %v %v, want %v", c.guidance, got, err, c.want)
+		}
+	}
+}
+
+func TestLatencyTable(t *testing.T) {
+	r := madeUpReport()
+	table, err := NewLatencyTable(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shape, err := table.Shape()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := schedule.New(shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Set(0, 1, 2, schedule.Reuse) // dead: step 0 computes
+	s.Set(1, 0, 0, schedule.Reuse)
+	s.Set(2, 1, 2, schedule.Reuse)
+	// Prologue 4, three steps of 2 + 18, less attn1 (3 for 0.5) and ff (4 for 0.5), for two images.
+	want := (4 + 3*20 - 2.5 - 3.5) / 2
+	if got, err := table.Cost(s); err != nil || !(math.Abs(got-want) <= 1e-12) {
+		t.Errorf("cost %v %v, want %v", got, err, want)
+	}
+	data, err := table.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := DecodeLatencyTable(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := again.Cost(s); err != nil || !(math.Abs(got-want) <= 1e-12) || again.Threads != 2 || again.Resolution != r.Resolution {
+		t.Errorf("read again: cost %v %v, %+v", got, err, again)
+	}
+	shape.Steps++
+	longer, err := schedule.New(shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := table.Cost(longer); err == nil {
+		t.Error("a schedule of 4 steps has a cost in a table of 3")
+	}
+}
+
+func TestLatencyTableRefuses(t *testing.T) {
+	for name, change := range map[string]func(*Report){
+		"finite":     func(r *Report) { r.OtherMS = math.NaN() },
+		"negative":   func(r *Report) { r.Components[2].ComputeMS.Median = -1 },
+		"components": func(r *Report) { r.Components = r.Components[1:] },
+		"batch":      func(r *Report) { r.Batch = 0 },
+		"blocks":     func(r *Report) { r.Blocks = []int{1, 1} },
+	} {
+		r := madeUpReport()
+		change(r)
+		if _, err := NewLatencyCost(r); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	for _, text := range []string{"", "{}", "[1]", `{"family":"pixart","blocks":[1],"steps":2,"cells":[{},{},{"compute":-1}]}`, `{"family":"pixart","blocks":[1000000000],"steps":2}`} {
+		if _, err := DecodeLatencyTable([]byte(text)); err == nil {
+			t.Errorf("%q was read as a table", text)
+		}
+	}
+}
