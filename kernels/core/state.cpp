@@ -7,8 +7,9 @@ namespace ecad {
 
 Status State::create(std::shared_ptr<Device> device, std::shared_ptr<const Layout> layout, std::unique_ptr<State>* out) {
   std::unique_ptr<State> state(new State(std::move(device), std::move(layout)));
-  state->slots_.resize(state->layout_->persistent.size());
-  state->bases_.resize(kFirstPersistentBase + state->slots_.size(), nullptr);
+  const size_t count = state->layout_->persistent.size();
+  state->bases_.resize(kFirstPersistentBase + count, nullptr);  // before the slots: reset walks the slots
+  state->slots_.resize(count);
   *out = std::move(state);
   return Status::ok();
 }
@@ -17,10 +18,10 @@ State::~State() { reset(); }
 
 Status State::fork(std::unique_ptr<State>* out) const {
   ECAD_TRY(create(device_, layout_, out));
-  (*out)->slots_ = slots_;
-  (*out)->bases_ = bases_;
-  for (const Slot& slot : slots_) {
-    if (slot.buffer != nullptr) Device::retain(slot.buffer);
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    if (slots_[i].buffer != nullptr) Device::retain(slots_[i].buffer);
+    (*out)->slots_[i] = slots_[i];
+    (*out)->bases_[kFirstPersistentBase + i] = bases_[kFirstPersistentBase + i];
   }
   return Status::ok();
 }

@@ -19,13 +19,13 @@ template <class T>
 using Handle = std::unique_ptr<T, Release>;
 
 // Prints the message of an unexpected failure.
-inline bool good(ecad_status status, const ecad_error& err, const char* file, int line) {
+inline bool succeeded(ecad_status status, const ecad_error& err, const char* file, int line) {
   return check::report(status == ECAD_OK, file, line, std::string(ecad_status_name(status)) + ": " + err.message);
 }
 #define CHECK_OK(call)                            \
   do {                                            \
     ecad_error err = ECAD_ERROR_INIT;             \
-    if (!good((call), err, __FILE__, __LINE__)) throw check::Abandon(); \
+    if (!succeeded((call), err, __FILE__, __LINE__)) throw check::Abandon(); \
   } while (0)
 // Expects a failure with this code and text in its message.
 #define CHECK_FAILS(call, want_code, want_text)                                                                               \

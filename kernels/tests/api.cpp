@@ -1,0 +1,359 @@
+// Misuse of the C interface, struct sizes, weights, and memory that runs out at every allocation in turn.
+#include <atomic>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <new>
+
+#include "corpus.h"
+
+// ---- allocation failures ---------------------------------------------------------------------------------------------
+// The library's only allocator is operator new (device memory of the reference backend included); this one fails on demand.
+
+namespace {
+
+std::atomic<long> allocations_left{-1};  // -1: no limit
+std::atomic<long> live{0};
+
+void* allocate(std::size_t n, std::size_t align) {
+  if (allocations_left.load() == 0) return nullptr;
+  if (allocations_left.load() > 0) --allocations_left;
+  void* p = align <= alignof(std::max_align_t) ? std::malloc(n ? n : 1) : std::aligned_alloc(align, (n + align - 1) / align * align);
+  if (p != nullptr) ++live;
+  return p;
+}
+
+void* allocate_or_throw(std::size_t n, std::size_t align) {
+  if (void* p = allocate(n, align)) return p;
+  throw std::bad_alloc();
+}
+
+void deallocate(void* p) {
+  if (p != nullptr) --live;
+  std::free(p);
+}
+
+}  // namespace
+
+void* operator new(std::size_t n) { return allocate_or_throw(n, 1); }
+void* operator new(std::size_t n, std::align_val_t a) { return allocate_or_throw(n, static_cast<std::size_t>(a)); }
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return allocate(n, 1); }
+void* operator new(std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept { return allocate(n, static_cast<std::size_t>(a)); }
+void* operator new[](std::size_t n) { return allocate_or_throw(n, 1); }
+void operator delete(void* p) noexcept { deallocate(p); }
+void operator delete(void* p, std::size_t) noexcept { deallocate(p); }
+void operator delete(void* p, std::align_val_t) noexcept { deallocate(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { deallocate(p); }
+void operator delete(void* p, const std::nothrow_t&) noexcept { deallocate(p); }
+void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { deallocate(p); }
+void operator delete[](void* p) noexcept { deallocate(p); }
+void operator delete[](void* p, std::size_t) noexcept { deallocate(p); }
+
+namespace {
+
+// Opens, loads, runs, forks, and releases everything. Any step may run out of memory; nothing may leak, nothing may be another error.
+// The harness itself allocates, so whether every error said something comes back in *described.
+ecad_status whole_life(const std::vector<uint8_t>& program_bytes, const std::vector<ecad_tensor_desc>& tensors, int32_t backend, bool* described) {
+  ecad_device_config config = ECAD_DEVICE_CONFIG_INIT;
+  config.backend = backend;
+  ecad_device* device = nullptr;
+  ecad_weights* weights = nullptr;
+  ecad_program* program = nullptr;
+  ecad_state *state = nullptr, *fork = nullptr;
+  ecad_error err = ECAD_ERROR_INIT;
+  float latents[96] = {};
+  int32_t counts[2] = {4, 1};
+  ecad_status s = ecad_device_open(&config, &device, &err);
+  if (s == ECAD_OK) s = ecad_weights_create(device, tensors.data(), tensors.size(), &weights, &err);
+  if (s == ECAD_OK) s = ecad_program_load(device, weights, program_bytes.data(), program_bytes.size(), &program, &err);
+  if (s == ECAD_OK) s = ecad_state_create(program, &state, &err);
+  if (s == ECAD_OK) s = ecad_state_write(state, "latents", latents, sizeof latents, &err);
+  if (s == ECAD_OK) s = ecad_state_write(state, "counts", counts, sizeof counts, &err);
+  if (s == ECAD_OK) s = ecad_run_schedule(state, program, 0, nullptr, &err);
+  if (s == ECAD_OK) s = ecad_state_fork(state, &fork, &err);
+  if (s == ECAD_OK) s = ecad_run_schedule(fork, program, 0, nullptr, &err);
+  if (s == ECAD_OK) s = ecad_state_read(fork, "latents", latents, sizeof latents, &err);
+  *described = s == ECAD_OK || (err.code == s && err.message[0] != 0);
+  ecad_device_release(device);
+  ecad_state_release(state);
+  ecad_program_release(program);
+  ecad_weights_release(weights);
+  ecad_state_release(fork);
+  return s;
+}
+
+ecad_tensor_desc desc(const char* name, int32_t dtype, std::vector<int64_t> dims, const void* data, uint64_t nbytes) {
+  ecad_tensor_desc d{name, dtype, static_cast<int32_t>(dims.size()), {1, 1, 1, 1}, data, nbytes};
+  std::copy(dims.begin(), dims.end(), d.dims);
+  return d;
+}
+
+std::vector<ecad_tensor_desc> corpus_tensors() {
+  static const std::vector<float> data(4096, 0.125f);
+  const struct { const char* name; std::vector<int64_t> dims; } all[] = {{"qkv.weight", {18, 6}}, {"qkv.bias", {18}}, {"up.weight", {8, 6}}, {"gate.weight", {8, 6}}, {"patch.weight", {6, 3, 2, 2}},
+                                                                          {"patch.bias", {6}}, {"table", {5, 6}}, {"norm.weight", {6}}, {"conv.weight", {6, 6, 3, 3}}, {"out.weight", {12, 6}}};
+  std::vector<ecad_tensor_desc> out;
+  for (const auto& t : all) {
+    uint64_t bytes = 4;
+    for (int64_t d : t.dims) bytes *= static_cast<uint64_t>(d);
+    out.push_back(desc(t.name, ECAD_FLOAT32, t.dims, data.data(), bytes));
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST(out_of_memory_at_every_allocation) {
+  const auto bytes = corpus::every_op().bytes();
+  const auto tensors = corpus_tensors();
+  bool described = false;
+  REQUIRE(whole_life(bytes, tensors, ECAD_BACKEND_REFERENCE, &described) == ECAD_OK);
+  long limit = 0;
+  for (; limit < 100000; ++limit) {
+    const long before = live.load();
+    allocations_left = limit;
+    const ecad_status s = whole_life(bytes, tensors, ECAD_BACKEND_REFERENCE, &described);
+    allocations_left = -1;
+    CHECK(described);
+    CHECK_EQ(live.load(), before);
+    if (s == ECAD_OK) break;
+    if (!CHECK_EQ(s, ECAD_OUT_OF_MEMORY)) break;
+  }
+  CHECK(limit > 200);  // so many allocations there are, and each has failed once
+}
+
+TEST(huge_sizes_are_out_of_memory) {
+  writer::Program p;
+  const uint32_t big = p.add_tensor(p.add_buffer(writer::kArena, uint64_t{1} << 47, ""), writer::kF32, {4});
+  const uint32_t x = p.persistent("x", writer::kF32, {4});
+  p.op(writer::kCopy, {x}, {big});
+  auto device = open_device();
+  const auto bytes = p.bytes();
+  ecad_program* program = nullptr;
+  CHECK_OK(ecad_program_check(bytes.data(), bytes.size(), &err));
+  CHECK_FAILS(ecad_program_load(device.get(), nullptr, bytes.data(), bytes.size(), &program, &err), ECAD_OUT_OF_MEMORY, "out of memory");
+  CHECK(program == nullptr);
+  auto fine = load(device.get(), nullptr, corpus::small());  // the device is as good as before
+}
+
+TEST(null_arguments) {
+  auto device = open_device();
+  auto program = load(device.get(), nullptr, corpus::small());
+  auto state = new_state(program.get());
+  ecad_device* d = nullptr;
+  ecad_weights* w = nullptr;
+  ecad_program* p = nullptr;
+  ecad_state* s = nullptr;
+  size_t n = 0;
+  char byte = 0;
+  const ecad_run_item item{0, 0};
+  CHECK_FAILS(ecad_device_open(nullptr, nullptr, &err), ECAD_INVALID_ARGUMENT, "out is NULL");
+  CHECK_FAILS(ecad_device_query(nullptr, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_weights_create(nullptr, nullptr, 0, &w, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_weights_create(device.get(), nullptr, 1, &w, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_weights_open(device.get(), nullptr, &w, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_program_load(nullptr, nullptr, &byte, 1, &p, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_program_load(device.get(), nullptr, nullptr, 1, &p, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_program_load(device.get(), nullptr, &byte, 1, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_program_query(nullptr, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_program_io(program.get(), 0, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_program_op(nullptr, 0, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_program_schedule(program.get(), 0, nullptr, 1, &n, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_state_create(nullptr, &s, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_state_fork(nullptr, &s, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_state_reset(nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_state_write(state.get(), nullptr, &byte, 1, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_state_write(state.get(), "x", nullptr, 24, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_state_read(nullptr, "x", &byte, 1, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_state_read_buffer(nullptr, 0, &byte, 1, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_state_write_buffer(nullptr, 0, &byte, 1, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_run(nullptr, program.get(), &item, 1, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_run(state.get(), program.get(), nullptr, 1, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_run_schedule(state.get(), nullptr, 0, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_EQ(ecad_run(nullptr, nullptr, nullptr, 0, nullptr, nullptr), ECAD_INVALID_ARGUMENT);
+  ecad_device_release(d);
+  ecad_weights_release(nullptr);
+  ecad_program_release(nullptr);
+  ecad_state_release(nullptr);
+  ecad_cancel_release(nullptr);
+  ecad_cancel_trigger(nullptr);
+  ecad_cancel_reset(nullptr);
+}
+
+TEST(wrong_values) {
+  auto device = open_device();
+  auto program = load(device.get(), nullptr, corpus::small());
+  auto state = new_state(program.get());
+  float v[6];
+  CHECK_FAILS(ecad_state_write(state.get(), "y", v, sizeof v, &err), ECAD_INVALID_ARGUMENT, "io \"y\" does not exist; there are: x");
+  CHECK_FAILS(ecad_state_write(state.get(), "x", v, 20, &err), ECAD_SHAPE_MISMATCH, "\"x\" has 24 bytes, the caller gives 20");
+  CHECK_FAILS(ecad_state_read_buffer(state.get(), 1, v, 24, &err), ECAD_INVALID_ARGUMENT, "persistent buffer 1 does not exist");
+  const ecad_run_item items[2] = {{1, 0}, {0, 2}};
+  CHECK_FAILS(ecad_run(state.get(), program.get(), &items[0], 1, nullptr, &err), ECAD_INVALID_ARGUMENT, "section 1 does not exist");
+  CHECK_FAILS(ecad_run(state.get(), program.get(), &items[1], 1, nullptr, &err), ECAD_INVALID_ARGUMENT, "step 2 does not exist");
+  CHECK_FAILS(ecad_run_schedule(state.get(), program.get(), 1, nullptr, &err), ECAD_INVALID_ARGUMENT, "schedule 1 does not exist");
+  CHECK_OK(ecad_run(state.get(), program.get(), nullptr, 0, nullptr, &err));
+  ecad_run_args args = ECAD_RUN_ARGS_INIT;
+  args.flags = 2;
+  CHECK_FAILS(ecad_run_schedule(state.get(), program.get(), 0, &args, &err), ECAD_INVALID_ARGUMENT, "flags 2");
+  ecad_io_info io{};
+  io.struct_size = sizeof io;
+  CHECK_FAILS(ecad_program_io(program.get(), 1, &io, &err), ECAD_INVALID_ARGUMENT, "1 does not exist, there are 1");
+  writer::Program output = corpus::small();
+  output.ios[0].direction = 2;
+  auto p2 = load(device.get(), nullptr, output);
+  auto s2 = new_state(p2.get());
+  CHECK_FAILS(ecad_state_write(s2.get(), "x", v, sizeof v, &err), ECAD_INVALID_ARGUMENT, "is an output");
+}
+
+TEST(devices) {
+  char why[8] = "xxxxxxx";
+  CHECK_EQ(ecad_device_count(ECAD_BACKEND_REFERENCE, why, sizeof why), 1);
+  CHECK_EQ(why[0], 0);
+  CHECK_EQ(ecad_device_count(ECAD_BACKEND_CUDA, why, sizeof why), 0);
+  CHECK_EQ(std::string(why), "libecad");  // cut to fit
+  char all[100];
+  CHECK_EQ(ecad_device_count(ECAD_BACKEND_CUDA, all, sizeof all), 0);
+  CHECK(std::strstr(all, "built without CUDA") != nullptr);
+  CHECK_EQ(ecad_device_count(77, nullptr, 0), 0);
+  ecad_device* d = nullptr;
+  const auto open = [&](int32_t backend, int32_t ordinal, int32_t threads, int32_t isa, uint32_t flags, ecad_error* err) {
+    const ecad_device_config c{sizeof c, backend, ordinal, threads, isa, flags};
+    return ecad_device_open(&c, &d, err);
+  };
+  CHECK_FAILS(open(ECAD_BACKEND_CUDA, 0, 0, 0, 0, &err), ECAD_NO_DEVICE, "built without CUDA");
+  CHECK_FAILS(open(0, 1, 0, 0, 0, &err), ECAD_NO_DEVICE, "ordinal 0, not 1");
+  CHECK_FAILS(open(9, 0, 0, 0, 0, &err), ECAD_INVALID_ARGUMENT, "backend 9");
+  CHECK_FAILS(open(0, 0, -1, 0, 0, &err), ECAD_INVALID_ARGUMENT, "threads");
+  CHECK_FAILS(open(0, 0, 0, 5, 0, &err), ECAD_INVALID_ARGUMENT, "isa 5");
+  CHECK_FAILS(open(0, 0, 0, 0, 1, &err), ECAD_INVALID_ARGUMENT, "flags 1");
+  CHECK(d == nullptr);
+  CHECK_EQ(std::string(ecad_status_name(ECAD_NOT_READY)), "not ready");
+  CHECK_EQ(std::string(ecad_status_name(-99)), "unknown");
+  CHECK_EQ(ecad_abi_version(), static_cast<uint32_t>(ECAD_ABI_MAJOR) << 16 | ECAD_ABI_MINOR);
+}
+
+TEST(struct_sizes) {
+  auto device = open_device();
+  auto program = load(device.get(), nullptr, corpus::small());
+  // An older caller: knows the first fields of an info struct, and nothing past them is touched.
+  ecad_program_info info;
+  std::memset(&info, 0xAA, sizeof info);
+  info.struct_size = 12;
+  CHECK_OK(ecad_program_query(program.get(), &info, &err));
+  CHECK_EQ(info.num_ops, 2u);
+  CHECK_EQ(info.num_sections, 1u);
+  CHECK_EQ(info.num_schedules, 0xAAAAAAAAu);
+  CHECK_EQ(info.struct_size, 12u);
+  info.struct_size = 0;
+  CHECK_FAILS(ecad_program_query(program.get(), &info, &err), ECAD_INVALID_ARGUMENT, "struct_size 0 is not set");
+  // A newer caller: what it knows more must be 0.
+  struct { ecad_device_config c; uint64_t more; } newer{ECAD_DEVICE_CONFIG_INIT, 0};
+  newer.c.backend = ECAD_BACKEND_REFERENCE;
+  newer.c.struct_size = sizeof newer;
+  ecad_device* d = nullptr;
+  CHECK_OK(ecad_device_open(&newer.c, &d, &err));
+  ecad_device_release(d);
+  newer.more = 1;
+  CHECK_FAILS(ecad_device_open(&newer.c, &d, &err), ECAD_UNSUPPORTED, "a field set that this library does not know");
+  // An older ecad_error with a short message, and one that was never initialised.
+  ecad_error err;
+  std::memset(&err, 0x55, sizeof err);
+  err.struct_size = offsetof(ecad_error, message) + 6;
+  CHECK_EQ(ecad_state_reset(nullptr, &err), ECAD_INVALID_ARGUMENT);
+  CHECK_EQ(std::string(err.message), "state");
+  CHECK_EQ(err.message[6], 0x55);
+  std::memset(&err, 0x55, sizeof err);
+  err.struct_size = 0;
+  CHECK_EQ(ecad_state_reset(nullptr, &err), ECAD_INVALID_ARGUMENT);
+  CHECK_EQ(err.code, 0x55555555);
+  // Run arguments of a caller that knows no times_len.
+  auto state = new_state(program.get());
+  write(state.get(), "x", {1, 2, 3, 4, 5, 6});
+  ecad_run_args args = ECAD_RUN_ARGS_INIT;
+  args.struct_size = offsetof(ecad_run_args, times_len);
+  args.times_len = 123;
+  CHECK_OK(ecad_run_schedule(state.get(), program.get(), 0, &args, &err));
+  CHECK_EQ(args.times_len, 123u);
+}
+
+TEST(queries) {
+  auto device = open_device();
+  auto weights = corpus::weights(device.get());
+  auto program = load(device.get(), weights.get(), corpus::every_op());
+  ecad_program_info info{};
+  info.struct_size = sizeof info;
+  CHECK_OK(ecad_program_query(program.get(), &info, &err));
+  CHECK_EQ(info.num_ops, 18u);
+  CHECK_EQ(info.num_steps, 3u);
+  CHECK_EQ(info.num_schedules, 2u);
+  CHECK_EQ(info.slot_bytes, 96u);
+  CHECK_EQ(info.persistent_bytes, 384u + 8 + 72 + 48 + 96);
+  ecad_io_info io{};
+  io.struct_size = sizeof io;
+  CHECK_OK(ecad_program_io(program.get(), 0, &io, &err));
+  CHECK_EQ(std::string(io.name), "latents");
+  CHECK_EQ(io.rank, 4);
+  CHECK_EQ(io.dims[1], 3);
+  CHECK_EQ(io.nbytes, 384u);
+  CHECK_EQ(io.direction, 3);
+  ecad_op_info op{};
+  op.struct_size = sizeof op;
+  CHECK_OK(ecad_program_op(program.get(), 4, &op, &err));
+  CHECK_EQ(std::string(op.name), "qkv");
+  CHECK_EQ(op.flops, 2u * 8 * 18 * 6);
+  CHECK_EQ(op.bytes, 8u * 6 * 2 + 18 * 6 * 4 + 18 * 4 + 8 * 18 * 2);  // bfloat16 activations, float32 weights as stored
+  CHECK_OK(ecad_program_op(program.get(), 5, &op, &err));
+  CHECK_EQ(op.flops, 4u * 2 * 4 * 4 * 6);
+  CHECK_EQ(op.block, 0);
+  CHECK_EQ(op.component, 0);
+  CHECK_EQ(op.section, 1);
+  ecad_run_item items[2] = {{9, 9}, {9, 9}};
+  size_t count = 0;
+  CHECK_OK(ecad_program_schedule(program.get(), 0, items, 1, &count, &err));
+  CHECK_EQ(count, 5u);
+  CHECK_EQ(items[0].section, 0u);
+  CHECK_EQ(items[1].section, 9u);
+  CHECK_OK(ecad_program_schedule(program.get(), 1, nullptr, 0, &count, &err));
+  CHECK_EQ(count, 1u);
+}
+
+TEST(weights_that_do_not_fit) {
+  auto device = open_device(), other = open_device();
+  const auto bytes = corpus::every_op().bytes();
+  ecad_program* p = nullptr;
+  CHECK_FAILS(ecad_program_load(device.get(), nullptr, bytes.data(), bytes.size(), &p, &err), ECAD_INVALID_ARGUMENT, "needs weights");
+  const auto load_with = [&](std::vector<ecad_tensor_desc> tensors, ecad_error* err) {
+    ecad_weights* w = nullptr;
+    ecad_status s = ecad_weights_create(device.get(), tensors.data(), tensors.size(), &w, err);
+    if (s == ECAD_OK) s = ecad_program_load(device.get(), w, bytes.data(), bytes.size(), &p, err);
+    ecad_program_release(p);
+    p = nullptr;
+    ecad_weights_release(w);
+    return s;
+  };
+  const auto good = corpus_tensors();
+  const auto with = [&](size_t i, const std::function<void(ecad_tensor_desc*)>& change) {
+    auto t = good;
+    change(&t[i]);
+    return t;
+  };
+  CHECK_OK(load_with(good, &err));
+  CHECK_OK(load_with(with(1, [](ecad_tensor_desc* d) { d->rank = 3; d->dims[0] = 1; d->dims[1] = 18; d->dims[2] = 1; }), &err));  // dims of 1 do not count
+  CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->name = "other"; }), &err), ECAD_BAD_WEIGHTS, "tensor \"qkv.bias\" is missing");
+  CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->dims[0] = 9; d->nbytes = 36; }), &err), ECAD_BAD_WEIGHTS, "tensor \"qkv.bias\" is [9] (dims of 1 left out), the program needs [18]");
+  CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->dtype = ECAD_INT32; }), &err), ECAD_BAD_WEIGHTS, "is no float32");
+  CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->name = "table"; }), &err), ECAD_BAD_WEIGHTS, "two tensors are called \"table\"");
+  CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->nbytes = 70; }), &err), ECAD_SHAPE_MISMATCH, "has 70 bytes, its shape needs 72");
+  CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->dims[0] = -1; }), &err), ECAD_INVALID_ARGUMENT, "dim 0 is -1");
+  CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->rank = 5; }), &err), ECAD_INVALID_ARGUMENT, "rank 5");
+  CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->dtype = ECAD_DTYPE_ANY; }), &err), ECAD_INVALID_ARGUMENT, "dtype 0");
+  CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->name = nullptr; }), &err), ECAD_INVALID_ARGUMENT, "tensor 1 has no name");
+  CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->data = nullptr; }), &err), ECAD_INVALID_ARGUMENT, "data is NULL");
+  CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->rank = 4; for (auto& n : d->dims) n = int64_t{1} << 40; }), &err), ECAD_INVALID_ARGUMENT, "overflows");
+  auto elsewhere = corpus::weights(other.get());
+  CHECK_FAILS(ecad_program_load(device.get(), elsewhere.get(), bytes.data(), bytes.size(), &p, &err), ECAD_INVALID_ARGUMENT, "another device");
+}
+
+CHECK_MAIN()
