@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"ecadx/bench"
 	ecad "ecadx/cgo"
 	"ecadx/dit"
 	"ecadx/dit/safetensors"
@@ -226,12 +227,13 @@ func (d *denoising) read(path string) error {
 		return t.fail(tensorLatents, "height %d and width %d must be multiples of %d", shape[2], shape[3], def.LatentMultiple)
 	}
 	if r := d.resolution; r != (pixels{}) {
-		factor, err := pixelFactor(d.model)
+		size, err := bench.SizeOf(d.model, r.height, r.width)
 		if err != nil {
-			return err
+			return usageError("%s: --%s: %w", d.command, flagResolution, err)
 		}
-		if r != (pixels{shape[2] * factor, shape[3] * factor}) {
-			return usageError("%s: --%s: %v is not that of the latents, %v: leave it out", d.command, flagResolution, r, pixels{shape[2] * factor, shape[3] * factor})
+		if size.LatentHeight != shape[2] || size.LatentWidth != shape[3] {
+			return usageError("%s: --%s: %v makes latents of %d x %d, the file's are %d x %d: leave it out", d.command, flagResolution, r, size.LatentHeight, size.LatentWidth,
+				shape[2], shape[3])
 		}
 	}
 	batch := shape[0]

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"ecadx/bench"
 	"ecadx/dit"
 	"ecadx/schedule"
 )
@@ -186,13 +187,13 @@ func (g *generation) run(c *cli.Context) error {
 
 // saved counts the schedule's arithmetic.
 func (g *generation) saved(s *session, ref *resolved, size pixels) (schedule.Tally, error) {
-	h, w, err := s.LatentSize(size.height, size.width)
+	latents, err := bench.SizeOf(s.Model, size.height, size.width)
 	if err != nil {
 		return schedule.Tally{}, err
 	}
-	d, err := modelDims(s.Model, h, w, s.guidance)
+	d, err := bench.ModelDims(s.Model, latents, s.guidance)
 	if err != nil {
-		return schedule.Tally{}, err
+		return schedule.Tally{}, badInput(err)
 	}
 	return ref.macs(d)
 }

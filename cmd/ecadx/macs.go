@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"ecadx/bench"
 	"ecadx/dit"
 	"ecadx/schedule"
 )
@@ -114,49 +115,15 @@ func (k *macsCounter) countFor(r *resolved, m *dit.Model) (schedule.Tally, error
 	if k.o.guidance != nil {
 		guidance = *k.o.guidance
 	}
-	h, w, err := k.latentSize(m)
+	size, err := bench.SizeOf(m, k.o.resolution.height, k.o.resolution.width)
 	if err != nil {
-		return schedule.Tally{}, err
+		return schedule.Tally{}, usageError("%s: --%s: %w", k.o.command, flagResolution, err)
 	}
-	d, err := modelDims(m, h, w, guidance)
+	d, err := bench.ModelDims(m, size, guidance)
 	if err != nil {
-		return schedule.Tally{}, err
+		return schedule.Tally{}, badInput(err)
 	}
 	return k.tally(r, d)
-}
-
-// latentSize translates --resolution for a model, by its autoencoder where it has one.
-func (k *macsCounter) latentSize(m *dit.Model) (h, w int, err error) {
-	n := m.Defaults().LatentSize
-	size := k.o.resolution
-	if size == (pixels{}) {
-		return n, n, nil
-	}
-	factor, err := pixelFactor(m)
-	if err != nil {
-		return 0, 0, err
-	}
-	step := factor * m.Defaults().LatentMultiple
-	if size.height%step != 0 || size.width%step != 0 {
-		return 0, 0, usageError("%s: --%s: %v: height and width must be multiples of %d", k.o.command, flagResolution, size, step)
-	}
-	return size.height / factor, size.width / factor, nil
-}
-
-// releasedFactor is how many pixels a latent spans in the released models.
-const releasedFactor = 8
-
-// pixelFactor is how many pixels a latent spans; models without autoencoder count as released ones.
-func pixelFactor(m *dit.Model) (int, error) {
-	if m.Snapshot() == nil || !m.Snapshot().Has(dit.VAE, "config.json") {
-		return releasedFactor, nil
-	}
-	d, err := m.OpenImageDecoder()
-	if err != nil {
-		return 0, badModel(err)
-	}
-	f := d.Factor()
-	return f, d.Close()
 }
 
 func (k *macsCounter) tally(r *resolved, d schedule.Dims) (schedule.Tally, error) {

@@ -24,6 +24,7 @@ type progress struct {
 	done  int
 	all   int
 	note  string
+	own   string // what status was given
 	shown time.Time
 	drawn int // width of the line on screen
 }
@@ -47,7 +48,7 @@ func (p *progress) add(n int) {
 	p.show()
 }
 
-// say reports where the work stands in words.
+// say reports where the work stands, with a remark.
 func (p *progress) say(done, all int, note string) {
 	if p == nil {
 		return
@@ -55,6 +56,17 @@ func (p *progress) say(done, all int, note string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done, p.all, p.note = done, all, note
+	p.show()
+}
+
+// status shows a line of the caller's own in place of counts.
+func (p *progress) status(text string) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.own = text
 	p.show()
 }
 
@@ -109,6 +121,9 @@ func (p *progress) show() {
 }
 
 func (p *progress) text(now time.Time) string {
+	if p.own != "" {
+		return p.own
+	}
 	text := p.what
 	if p.all > 0 {
 		text += fmt.Sprintf(" %d/%d %s", p.done, p.all, p.unit)

@@ -2,11 +2,9 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"strings"
 
-	"ecadx/dit"
 	"ecadx/schedule"
 )
 
@@ -86,28 +84,4 @@ func (r *resolved) macs(d schedule.Dims) (schedule.Tally, error) {
 		return r.schedule.TGateMACs(d, r.made.TGateStep)
 	}
 	return r.schedule.MACs(d)
-}
-
-// ecadTextTokens is how many text tokens ECAD counts for every PixArt, Sigma included.
-const ecadTextTokens = 120
-
-// modelDims are the sizes by which a model's MACs are counted for one image: ECAD's rule, with the model's own widths. Guidance above 1 makes
-// it two rows.
-func modelDims(m *dit.Model, latentHeight, latentWidth int, guidance float64) (schedule.Dims, error) {
-	c, ok := m.PixArt()
-	if !ok {
-		return schedule.Dims{}, fmt.Errorf("%s: its MACs cannot be counted: use a PixArt model", m.Ref())
-	}
-	d := schedule.Dims{
-		Family: schedule.PixArt, Width: c.Width(), ImageTokens: latentHeight / c.PatchSize * (latentWidth / c.PatchSize), TextTokens: ecadTextTokens,
-		BatchRows: 1, FFRatio: 4, InChannels: c.InChannels, OutChannels: c.OutChannels, Patch: c.PatchSize, TimestepChannels: 256,
-		CrossWidth: c.CrossWidth, MicroConditions: c.MicroConditioned,
-	}
-	if c.CaptionProjection {
-		d.TextWidth = c.CaptionChannels
-	}
-	if dit.Guided(guidance) {
-		d.BatchRows = 2
-	}
-	return d, nil
 }

@@ -1,5 +1,154 @@
 package main
 
-import "github.com/urfave/cli/v2"
+import (
+	"context"
+	"fmt"
+	"image"
+	"math"
+	"path/filepath"
+	"strconv"
 
-func (o *options) strip(c *cli.Context, dir string) error { return nil }
+	"github.com/urfave/cli/v2"
+
+	"ecadx/dit"
+	"ecadx/ga/study"
+	"ecadx/schedule"
+)
+
+// stripPath is where a study keeps its strip of pictures.
+var stripPath = filepath.Join("samples", "strip.png")
+
+// The strip shows so many prompts under so many schedules of the front.
+const (
+	stripPrompts   = 4
+	stripSchedules = 3
+)
+
+// defaultModel is the model of commands that are given none.
+func (o *options) defaultModel() string { return dit.DefaultModel }
+
+// stripEntries chooses schedules of the front whose ratios of arithmetic lie nearest to a sixth, a half and five sixths of the way, on a log
+// scale, from the mildest to the boldest; mild ones first.
+func stripEntries(f *study.Front) []study.FrontEntry {
+	var list []study.FrontEntry
+	for i := len(f.Front) - 1; i >= 0; i-- { // by descending cost
+		if q, _ := judged(f.Front[i]); q != nil {
+			list = append(list, f.Front[i])
+		}
+	}
+	if len(list) <= stripSchedules {
+		return list
+	}
+	mildest, boldest := math.Log(list[0].MACsRatio), math.Log(list[len(list)-1].MACsRatio)
+	var picked []study.FrontEntry
+	from := 0
+	for k := range stripSchedules {
+		aim := mildest + (boldest-mildest)*(2*float64(k)+1)/(2*stripSchedules)
+		best := from
+		for i := from; i <= len(list)-(stripSchedules-k); i++ {
+			if math.Abs(math.Log(list[i].MACsRatio)-aim) < math.Abs(math.Log(list[best].MACsRatio)-aim) {
+				best = i
+			}
+		}
+		picked, from = append(picked, list[best]), best+1
+	}
+	return picked
+}
+
+// strip is generate --from-study: it draws a study's strip again.
+func (o *options) strip(c *cli.Context, dir string) error {
+	cfg, err := studyConfig(dir)
+	if err != nil {
+		return err
+	}
+	front, err := study.ReadFront(filepath.Join(dir, "front.json"))
+	if err != nil {
+		return inputError("%w: finish the study with ecadx evolve --resume --out %s", err, dir)
+	}
+	path := filepath.Join(dir, stripPath)
+	if err := o.checkAbsent(path); err != nil {
+		return err
+	}
+	if c.IsSet(flagDevice) {
+		cfg.Model.Device = o.device.String()
+	}
+	if c.IsSet(flagDType) {
+		cfg.Model.DType = o.dtype.String()
+	}
+	p, err := newSearchPlan(o, cfg, filepath.Join(dir, "config.toml"), dir)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	run := &runReport{}
+	if err := p.drawStrip(c.Context, dir, front, run); err != nil {
+		return err
+	}
+	if o.output == asJSON {
+		return writeJSON(environmentOf(c).stdout, struct {
+			File    string   `json:"file"`
+			Samples []string `json:"samples"`
+		}{path, run.Samples})
+	}
+	_, err = fmt.Fprintln(environmentOf(c).stdout, path)
+	return err
+}
+
+// drawStrip writes samples/strip.png: uncached and schedules of the front side by side, one row per held-out prompt.
+func (p *searchPlan) drawStrip(ctx context.Context, dir string, f *study.Front, run *runReport) error {
+	none, err := schedule.New(p.shape)
+	if err != nil {
+		return err
+	}
+	schedules, columns := []*schedule.Schedule{none}, []string{"uncached" + qualityLabel(f.Uncached)}
+	for _, e := range stripEntries(f) {
+		r, err := resolveSchedule(filepath.Join(dir, filepath.FromSlash(e.File)), p.shape)
+		if err != nil {
+			return err
+		}
+		schedules = append(schedules, r.schedule)
+		columns = append(columns, fmt.Sprintf("%s %.2fx less%s", shortName(e), e.MACsRatio, qualityLabel(e)))
+	}
+	prompts := p.prompts[p.cfg.Prompts.Count:]
+	if len(prompts) == 0 {
+		prompts = p.prompts
+	}
+	prompts = prompts[:min(len(prompts), stripPrompts)]
+	texts := []string{p.cfg.Prompts.Negative}
+	var rows []string
+	for _, q := range prompts {
+		texts, rows = append(texts, q.Text), append(rows, q.Text)
+	}
+	encoded, err := p.session.Encode(ctx, texts)
+	if err != nil {
+		return badModel(err)
+	}
+	plan := picturePlan{size: p.size, steps: p.cfg.Model.Steps, guidance: p.cfg.Model.Guidance, negative: encoded[0], prompts: encoded[1:], schedules: schedules}
+	for range prompts {
+		plan.seeds = append(plan.seeds, p.cfg.Prompts.NoiseSeed)
+	}
+	tiles := make([][]image.Image, len(prompts))
+	err = p.session.makePictures(ctx, plan, func(job int, pictures []made) error {
+		for _, m := range pictures {
+			tiles[job] = append(tiles[job], m.picture)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	data, err := encodePNG(grid{columns: columns, rows: rows, tiles: tiles}.draw(), []textChunk{{"Software", "ecadx"}, {"model", p.cfg.Model.Path},
+		{"steps", strconv.Itoa(p.cfg.Model.Steps)}, {"guidance", strconv.FormatFloat(p.cfg.Model.Guidance, 'g', -1, 64)}})
+	if err != nil {
+		return err
+	}
+	run.Samples = []string{filepath.ToSlash(stripPath)}
+	return writeFile(filepath.Join(dir, stripPath), data)
+}
+
+func qualityLabel(e study.FrontEntry) string {
+	if q, _ := judged(e); q != nil {
+		return fmt.Sprintf(" quality %.3g", *q)
+	}
+	return ""
+}

@@ -1,0 +1,381 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"ecadx/bench"
+	"ecadx/dit"
+	"ecadx/dit/mini"
+	"ecadx/dit/safetensors"
+	"ecadx/ga"
+	"ecadx/ga/study"
+	"ecadx/schedule"
+)
+
+// searchPlan is a configuration with everything resolved, checked and opened.
+type searchPlan struct {
+	cfg       evolveConfig // frozen: every default and the resolved device, dtype and batch written out
+	options   options
+	model     *dit.Model
+	session   *session
+	shape     schedule.Shape
+	size      pixels
+	quality   bench.Quality
+	prompts   []prompt // of the search, then held out
+	seeds     []ga.Named
+	baselines []ga.Named
+}
+
+// close releases devices and weights.
+func (p *searchPlan) close() error {
+	var errs []error
+	if p.session != nil {
+		errs = append(errs, p.session.Close())
+	}
+	if p.model != nil {
+		errs = append(errs, p.model.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// newSearchPlan resolves a configuration. where is what errors call it, dir the folder its files are relative to. The caller closes the plan.
+func newSearchPlan(o *options, cfg evolveConfig, where, dir string) (p *searchPlan, err error) {
+	p = &searchPlan{cfg: cfg, options: *o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+			p = nil
+		}
+	}()
+	if err := p.open(where); err != nil {
+		return p, err
+	}
+	if p.quality, err = bench.ParseQuality(cfg.Objectives.Quality); err != nil {
+		return p, inputError("%s: key \"objectives.quality\": %w", where, err)
+	}
+	if p.prompts, err = loadPrompts(cfg, dir); err != nil {
+		return p, badInput(fmt.Errorf("%s: %w", where, err))
+	}
+	if err := p.checkScenes(where); err != nil {
+		return p, err
+	}
+	if p.seeds, err = p.namedSchedules("seeds.heuristics", cfg.Seeds.Heuristics, where, ""); err != nil {
+		return p, err
+	}
+	files, err := p.namedSchedules("seeds.files", cfg.Seeds.Files, where, dir)
+	if err != nil {
+		return p, err
+	}
+	p.seeds = append(p.seeds, files...)
+	p.baselines, err = p.namedSchedules("objectives.baselines", cfg.Objectives.Baselines, where, "")
+	return p, err
+}
+
+// open opens model and devices, and writes what was resolved into the configuration.
+func (p *searchPlan) open(where string) error {
+	o, c := &p.options, &p.cfg.Model
+	var err error
+	o.model, o.steps = c.Path, c.Steps
+	if o.device, err = parseDevice(c.Device); err == nil {
+		if o.dtype, err = parseDType(c.DType); err == nil {
+			o.resolution, err = parseResolution(c.Resolution)
+		}
+	}
+	if err != nil {
+		return inputError("%s: %w", where, err)
+	}
+	if p.model, err = o.openModel(); err != nil {
+		p.model = nil
+		return err
+	}
+	o.guidance = nil
+	if c.Guidance > 0 {
+		o.guidance = &c.Guidance
+	}
+	if p.session, err = o.openSession(p.model); err != nil {
+		return err
+	}
+	if p.size, err = o.pictureSize(p.session); err != nil {
+		return inputError("%s: key \"model.resolution\": %v: change it", where, err)
+	}
+	p.shape = p.model.Shape(c.Steps)
+	c.Device, c.DType, c.Resolution, c.Guidance = p.session.deviceName(), p.session.DType.String(), p.size.String(), p.session.guidance
+	if c.Batch == 0 {
+		c.Batch = 1
+		if len(p.session.Workers) > 1 || p.small() {
+			c.Batch = defaultSearchBatch
+		}
+	}
+	return nil
+}
+
+// defaultSearchBatch is how many images of a small model a device works on at a time.
+const defaultSearchBatch = 4
+
+// small tells whether the model is of the kind that runs on one device per core, whatever the number of cores.
+func (p *searchPlan) small() bool {
+	w, err := p.model.Weights()
+	return err == nil && w.Tensors().Parameters() < 50e6
+}
+
+// loadPrompts returns the prompts of the search, then those held out.
+func loadPrompts(cfg evolveConfig, dir string) ([]prompt, error) {
+	count, all := cfg.Prompts.Count, cfg.Prompts.Count+cfg.Prompts.HeldOut
+	if cfg.Prompts.Builtin {
+		return builtinPrompts(count, cfg.Prompts.HeldOut)
+	}
+	path := cfg.Prompts.File
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
+	}
+	list, err := readPrompts(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) < all {
+		return nil, inputError("key \"prompts.count\": %s has %d prompts, %d are searched on and %d held out: lower one of them", path, len(list), count, cfg.Prompts.HeldOut)
+	}
+	list = list[:all]
+	seen := map[string]int{}
+	for i, p := range list {
+		if k, ok := seen[p.Text]; ok && k < count && i >= count {
+			return nil, inputError("%s: prompt %d is searched on and prompt %d, the same, held out: remove one", path, k+1, i+1)
+		} else if !ok {
+			seen[p.Text] = i
+		}
+	}
+	return list, nil
+}
+
+// builtinPrompts are captions of the miniature's world, no scene twice: so no paraphrase of a searched caption is held out. A longer list
+// of searched captions begins with the shorter one.
+func builtinPrompts(count, heldOut int) ([]prompt, error) {
+	var list []prompt
+	seen := map[mini.Scene]bool{}
+	for seed, want := range []int{count, heldOut} {
+		var found []prompt
+		for n := 2 * want; len(found) < want; n *= 2 {
+			if n > 1<<22 {
+				return nil, inputError("key \"prompts.count\": there are not %d different built-in captions: lower prompts.count or prompts.heldout", count+heldOut)
+			}
+			found = distinct(mini.Captions(n, uint64(seed)), want, seen)
+		}
+		for _, q := range found {
+			scene, err := mini.ParseScene(q.Text)
+			if err != nil {
+				return nil, err
+			}
+			seen[scene] = true
+		}
+		list = append(list, found...)
+	}
+	return list, nil
+}
+
+// distinct returns the first captions, at most `want`, whose scenes differ from one another and from those seen.
+func distinct(captions []string, want int, seen map[mini.Scene]bool) []prompt {
+	var list []prompt
+	here := map[mini.Scene]bool{}
+	for _, text := range captions {
+		scene, err := mini.ParseScene(text)
+		if err == nil && !seen[scene] && !here[scene] && len(list) < want {
+			here[scene] = true
+			list = append(list, prompt{Text: text})
+		}
+	}
+	return list
+}
+
+// checkScenes refuses prompts that the scene score cannot judge, before any work is done.
+func (p *searchPlan) checkScenes(where string) error {
+	if p.quality.Name() != "scene" {
+		return nil
+	}
+	for i, q := range p.prompts {
+		if _, err := mini.ParseScene(q.Text); err != nil {
+			return inputError("%s: key \"objectives.quality\": scene cannot judge prompt %d: %v: use psnr, or prompts of the miniature's grammar", where, i+1, err)
+		}
+	}
+	return nil
+}
+
+// ecadSeeds stands for the reference's starting population in seeds.heuristics.
+const ecadSeeds = "ecad"
+
+// namedSchedules resolves a list of references; dir is the folder of files, "" for heuristics alone.
+func (p *searchPlan) namedSchedules(key string, refs []string, where, dir string) ([]ga.Named, error) {
+	var list []ga.Named
+	for _, ref := range refs {
+		if ref == ecadSeeds && key == "seeds.heuristics" {
+			set, err := schedule.SeedSet(p.shape)
+			if err != nil {
+				return nil, inputError("%s: key %q: %w", where, key, err)
+			}
+			for _, g := range set[1:] { // the first computes everything
+				list = append(list, ga.Named{Name: g.Ref, Schedule: g.Schedule})
+			}
+			continue
+		}
+		path, name := ref, ref
+		if dir != "" && !filepath.IsAbs(ref) {
+			path = filepath.Join(dir, ref)
+		}
+		if dir != "" {
+			name = strings.TrimSuffix(filepath.Base(ref), ".json")
+		} else if !schedule.IsHeuristic(ref) {
+			return nil, inputError("%s: key %q: %q is no heuristic: %s", where, key, ref,
+				didYouMean(strings.SplitN(ref, ":", 2)[0], heuristicNames(), "see ecadx schedule list"))
+		}
+		r, err := resolveSchedule(path, p.shape)
+		if err != nil {
+			return nil, inputError("%s: key %q: %w", where, key, err)
+		}
+		list = append(list, ga.Named{Name: name, Schedule: r.schedule})
+	}
+	return list, nil
+}
+
+// gaConfig is the search's own configuration.
+func (p *searchPlan) gaConfig() (ga.Config, error) {
+	mode, err := ga.ParseMode(p.cfg.Search.Mode)
+	if err != nil {
+		return ga.Config{}, err
+	}
+	s := p.cfg.Search
+	c, err := ga.NewConfig(mode, p.shape, s.Seed)
+	if err != nil {
+		return c, err
+	}
+	a := ga.DefaultNSGA2(p.shape.Cells(), s.Seed)
+	a.PopulationSize, a.CrossoverProb, a.CrossoverPoints = s.Population, s.Crossover, s.Points
+	a.MutationChildProb, a.MutationBitProb = s.ChildProb, s.BitProb
+	c.Algorithm, c.Generations, c.MinDiff = a, s.Generations, s.MinDiff
+	c.Seeds, c.Baselines = p.seeds, p.baselines
+	c.Batch = p.cfg.Model.Batch * len(p.session.Workers)
+	per := p.cfg.Prompts.ImagesPerPrompt
+	for i := range p.prompts {
+		for k := range per {
+			image := ga.Image{ID: ga.ImageID(i*per + k), Prompt: uint32(i)}
+			if i < p.cfg.Prompts.Count {
+				c.Images = append(c.Images, image)
+			} else {
+				c.HeldOut = append(c.HeldOut, image)
+			}
+		}
+	}
+	return c, c.Validate()
+}
+
+// timedSearch ends a search when its time is over: it proposes nothing for a generation that the log does not hold yet.
+type timedSearch struct {
+	ga.Algorithm
+	logged int // generations in the log at the start
+	until  time.Time
+}
+
+// Ask implements ga.Algorithm.
+func (t *timedSearch) Ask(generation int, population []ga.Individual) []ga.Genome {
+	if generation > t.logged && time.Now().After(t.until) {
+		return nil
+	}
+	return t.Algorithm.Ask(generation, population)
+}
+
+// evaluatorConfig says what the evaluator makes pictures of.
+func (p *searchPlan) evaluatorConfig() bench.EvaluatorConfig {
+	c := bench.EvaluatorConfig{
+		ImagesPerPrompt: p.cfg.Prompts.ImagesPerPrompt, Seed: p.cfg.Prompts.NoiseSeed, Negative: p.cfg.Prompts.Negative, Height: p.size.height, Width: p.size.width,
+		Steps: p.cfg.Model.Steps, Guidance: p.cfg.Model.Guidance, Batch: p.cfg.Model.Batch, Quality: p.quality,
+	}
+	for _, q := range p.prompts {
+		c.Prompts = append(c.Prompts, q.Text)
+	}
+	return c
+}
+
+// origin names what scores depend on besides the configuration.
+func (p *searchPlan) origin() ([]study.Part, error) {
+	weights, err := hashModel(p.model)
+	if err != nil {
+		return nil, badModel(err)
+	}
+	prompts, schedules := sha256.New(), sha256.New()
+	for _, q := range p.prompts {
+		fmt.Fprintf(prompts, "%d:%s", len(q.Text), q.Text)
+	}
+	for _, list := range [][]ga.Named{p.seeds, p.baselines} {
+		for _, n := range list {
+			fmt.Fprintf(schedules, "%d:%s%v", len(n.Name), n.Name, n.Schedule.Hash())
+		}
+	}
+	return []study.Part{{Name: "weights", Value: weights}, {Name: "prompts", Value: hex.EncodeToString(prompts.Sum(nil))},
+		{Name: "schedules", Value: hex.EncodeToString(schedules.Sum(nil))}}, nil
+}
+
+// Files of a snapshot that decide what a model computes, besides its weights.
+var modelFiles = []struct {
+	part dit.Part
+	name string
+}{
+	{dit.Transformer, "config.json"}, {dit.Scheduler, "scheduler_config.json"}, {dit.TextEncoder, "config.json"}, {dit.Tokenizer, "spiece.model"}, {dit.VAE, "config.json"},
+}
+
+// maxHashed is how much of a tensor is hashed: all of the miniature's and of any small tensor, both ends of larger ones. A text encoder of 19
+// GB would take minutes otherwise.
+const maxHashed = 1 << 20
+
+// hashModel identifies a model's weights and configurations. Random models are identified by their reference, which decides every value.
+func hashModel(m *dit.Model) (string, error) {
+	h := sha256.New()
+	s := m.Snapshot()
+	if s == nil {
+		fmt.Fprintf(h, "%s", m.Ref())
+		return hex.EncodeToString(h.Sum(nil)), nil
+	}
+	for _, f := range modelFiles {
+		if !s.Has(f.part, f.name) {
+			continue
+		}
+		data, err := s.ReadFile(f.part, f.name, 64<<20)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%s/%s %d\n", f.part, f.name, len(data))
+		h.Write(data)
+	}
+	for _, part := range []dit.Part{dit.Transformer, dit.TextEncoder, dit.VAE} {
+		if !s.Has(part, "config.json") {
+			continue
+		}
+		t, err := s.OpenTensors(part)
+		if err != nil {
+			return "", err
+		}
+		for _, name := range t.Names() {
+			if x, ok := t.Tensor(name); ok {
+				hashTensor(h, string(part), x)
+			}
+		}
+		if err := t.Close(); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func hashTensor(h hash.Hash, part string, x safetensors.Tensor) {
+	fmt.Fprintf(h, "%s/%s %v %v %d\n", part, x.Name, x.DType, x.Shape, len(x.Data))
+	if len(x.Data) <= 2*maxHashed {
+		h.Write(x.Data)
+		return
+	}
+	h.Write(x.Data[:maxHashed])
+	h.Write(x.Data[len(x.Data)-maxHashed:])
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"time"
+
+	"ecadx/bench"
+	"ecadx/ga"
+	"ecadx/ga/study"
+)
+
+// searchProgress follows a search: a live line on a terminal, one line per generation, and the figures of run.json.
+type searchProgress struct {
+	line      *progress
+	evaluator *bench.Evaluator
+	search    ga.Config
+	start     time.Time
+	workers   int
+	last      ga.Progress
+}
+
+func (e *evolution) newSearchProgress(evaluator *bench.Evaluator, search ga.Config) *searchProgress {
+	return &searchProgress{line: e.newProgress(e.env, "evolve", "", 0), evaluator: evaluator, search: search, start: time.Now(), workers: len(e.plan.session.Workers)}
+}
+
+// rate is images per second of this process.
+func (s *searchProgress) rate() float64 {
+	seconds := time.Since(s.start).Seconds()
+	if seconds <= 0 {
+		return 0
+	}
+	return float64(s.last.NewImages) / seconds
+}
+
+// sharing is how much work shared prefixes save: steps asked for by steps run.
+func (s *searchProgress) sharing() float64 {
+	run, asked := s.evaluator.Sharing()
+	if run == 0 {
+		return 1
+	}
+	return float64(asked) / float64(run)
+}
+
+// update is called by the search after every batch and generation.
+func (s *searchProgress) update(p ga.Progress) {
+	s.last = p
+	note := s.note(p)
+	if p.GenerationDone && p.NewImages > 0 {
+		s.line.line("%s", note)
+		return
+	}
+	s.line.status(note)
+}
+
+// note is one line: where the search stands, how fast it is, what it has found, how long it will take.
+func (s *searchProgress) note(p ga.Progress) string {
+	text := ""
+	switch p.Phase {
+	case ga.PhaseStart:
+		text = fmt.Sprintf("uncached and baselines, batch %d/%d", p.Batch, p.Batches)
+	case ga.PhaseSearch:
+		text = fmt.Sprintf("generation %d", p.Generation)
+		if p.Generations > 0 {
+			text += fmt.Sprintf("/%d", p.Generations)
+		}
+		if !p.GenerationDone {
+			text += fmt.Sprintf(", batch %d/%d", p.Batch, p.Batches)
+		}
+	case ga.PhaseHeldOut:
+		text = fmt.Sprintf("held-out prompts, batch %d/%d", p.Batch, p.Batches)
+	case ga.PhaseFinished:
+		return fmt.Sprintf("done in %s: %.1f images/s, %.2fx by sharing", shortDuration(time.Since(s.start)), s.rate(), s.sharing())
+	}
+	text += fmt.Sprintf(": front of %d, hypervolume %.4f, %.1f images/s, %.2fx by sharing", len(p.Front), p.Hypervolume, s.rate(), s.sharing())
+	if left, ok := s.left(p); ok {
+		text += ", " + shortDuration(left) + " left"
+	}
+	return text
+}
+
+// left estimates the time left from the images still to be made.
+func (s *searchProgress) left(p ga.Progress) (time.Duration, bool) {
+	rate := s.rate()
+	if rate <= 0 || s.search.Generations == 0 {
+		return 0, false
+	}
+	population := len(s.search.Seeds)
+	if a, ok := s.search.Algorithm.(ga.NSGA2); ok {
+		population = a.PopulationSize
+	}
+	perImage := float64(len(s.search.Images))
+	candidates := float64(s.search.Generations-p.Generation) * float64(population)
+	// Fronts grow to about as many schedules as survive; seeds that stayed on the front are counted once.
+	heldOut := float64(len(s.search.HeldOut)) * float64(1+len(s.search.Baselines)+len(s.search.Seeds)+max(len(p.Front), population/2))
+	switch p.Phase {
+	case ga.PhaseStart:
+		candidates += float64(len(s.search.Seeds))
+	case ga.PhaseSearch:
+		if !p.GenerationDone && p.Batches > 0 {
+			candidates += float64(population) * float64(p.Batches-p.Batch) / float64(p.Batches)
+		}
+	case ga.PhaseHeldOut:
+		candidates = 0
+		if p.Batches > 0 {
+			heldOut *= float64(p.Batches-p.Batch) / float64(p.Batches)
+		}
+	}
+	return time.Duration((candidates*perImage + heldOut) / rate * float64(time.Second)), true
+}
+
+func (s *searchProgress) end() { s.line.end() }
+
+// runReport is run.json: whatever depends on the machine.
+type runReport struct {
+	Commit          string   `json:"commit"`
+	Platform        string   `json:"platform"`
+	Device          string   `json:"device"`
+	DType           string   `json:"dtype"`
+	Workers         int      `json:"workers"`
+	Batch           int      `json:"batch"`
+	Finished        string   `json:"finished"`
+	Seconds         float64  `json:"seconds"`           // of the process that finished the study
+	NewImages       int64    `json:"new_images"`        // made by that process; the others were in the log
+	ImagesPerSecond float64  `json:"images_per_second"` // of that process
+	StepsAsked      int64    `json:"steps_asked"`       // of batches, without shared prefixes
+	StepsRun        int64    `json:"steps_run"`
+	Sharing         float64  `json:"sharing"` // asked / run
+	Mismatches      int64    `json:"mismatches"`
+	Scores          int      `json:"scores"`
+	Samples         []string `json:"samples"`
+}
+
+func (s *searchProgress) report(st *study.Study, res *ga.Result) *runReport {
+	run, asked := s.evaluator.Sharing()
+	return &runReport{
+		Commit: commit, Platform: runtime.GOOS + "/" + runtime.GOARCH, Workers: s.workers, Finished: time.Now().UTC().Format(time.RFC3339),
+		Seconds: time.Since(s.start).Seconds(), NewImages: s.last.NewImages, ImagesPerSecond: s.rate(), StepsAsked: asked, StepsRun: run, Sharing: s.sharing(),
+		Mismatches: res.Mismatches, Scores: st.Scores(), Samples: []string{},
+	}
+}
