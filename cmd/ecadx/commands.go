@@ -5,8 +5,8 @@ import "github.com/urfave/cli/v2"
 // commands lists the commands in the order of the help page.
 func commands() []*cli.Command {
 	return []*cli.Command{
-		generateCommand(), evolveCommand(), initCommand(), scheduleCommand(), denoiseCommand(),
-		// benchCommand(), devicesCommand(), modelCommand(), programCommand(), compileCommand(),
+		generateCommand(), evolveCommand(), initCommand(), scheduleCommand(), benchCommand(), devicesCommand(), modelCommand(), denoiseCommand(),
+		programCommand(), compileCommand(),
 		completionCommand(),
 	}
 }
