@@ -245,22 +245,39 @@ func (b *bench) rounds(ctx context.Context) error {
 		if b.cfg.Progress != nil {
 			b.cfg.Progress(fmt.Sprintf("round %d", round+1))
 		}
-		ms, _, _, err := b.run(ctx, b.uncached, ecad.RunOptions{})
-		if err != nil {
+		if err := b.pair(ctx, round%2 == 1); err != nil {
 			return err
-		}
-		b.uncachedRuns = append(b.uncachedRuns, ms)
-		if b.schedule != nil {
-			if ms, _, _, err = b.run(ctx, b.cached, ecad.RunOptions{}); err != nil {
-				return err
-			}
-			b.cachedRuns = append(b.cachedRuns, ms)
 		}
 		if err := b.timedRound(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// pair is one run without the schedule and one with it; which comes first changes from round to round, so that a drift of the machine
+// meets both alike.
+func (b *bench) pair(ctx context.Context, cachedFirst bool) error {
+	uncached := func() error {
+		ms, _, _, err := b.run(ctx, b.uncached, ecad.RunOptions{})
+		b.uncachedRuns = append(b.uncachedRuns, ms)
+		return err
+	}
+	cached := func() error {
+		if b.schedule == nil {
+			return nil
+		}
+		ms, _, _, err := b.run(ctx, b.cached, ecad.RunOptions{})
+		b.cachedRuns = append(b.cachedRuns, ms)
+		return err
+	}
+	if cachedFirst {
+		uncached, cached = cached, uncached
+	}
+	if err := uncached(); err != nil {
+		return err
+	}
+	return cached()
 }
 
 // timedRound adds runs with the times of all ops, as long as there are few samples of each.

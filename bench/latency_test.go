@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -257,4 +258,31 @@ func TestProcBytes(t *testing.T) {
 	if procBytes(path+".none", "VmHWM:") != 0 || residentBytes() < 1<<20 {
 		t.Errorf("no file gives %d, this process %d", procBytes(path+".none", "VmHWM:"), residentBytes())
 	}
+}
+
+// Whatever is read as a report can be printed, compared and made a table of, or is refused.
+func FuzzDecodeReport(f *testing.F) {
+	data, err := madeUpReport().Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte(`{"model":"m","steps":1,"step_ms":{"median":1},"blocks":[1024],"family":"pixart","resolution":"1x2","steps_ms":[{"ms":1e308}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := DecodeReport(data)
+		if err != nil {
+			return
+		}
+		if err := r.WriteText(io.Discard, TableOptions{Detail: true}); err != nil {
+			t.Fatal(err)
+		}
+		if err := CompareReports("", r, madeUpReport()).WriteText(io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		if table, err := NewLatencyTable(r); err == nil {
+			if err := table.Validate(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }
