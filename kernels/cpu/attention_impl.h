@@ -15,7 +15,8 @@ constexpr int kVectors = 5, kKeyVectors = 4, kBlocksInTile = 2;
 #else
 constexpr int kVectors = 3, kKeyVectors = 3, kBlocksInTile = ECAD_SIMD_LEVEL == 1 ? 5 : 10;
 #endif
-constexpr int64_t kBlockKeys = kKeyVectors * W, kTileKeys = kBlocksInTile * kBlockKeys, kTileRows = 32;
+constexpr float kLog2E = 1.44269504088896341f;
+constexpr int64_t kBlockKeys = kKeyVectors * W, kTileKeys = kBlocksInTile * kBlockKeys, kTileRows = 32, kValueRows = 64;
 static_assert(kTileRows % kRows == 0 && kTileKeys % 2 == 0, "tiles hold whole register tiles and whole pairs");
 
 inline int64_t pad_to(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -40,7 +41,9 @@ template <class Mul, int N>
 void multiply(const typename Mul::Element* a, int64_t a_stride, const typename Mul::Element* b, int64_t b_stride, float* c, int64_t c_stride,
               int64_t depth, const float* factor) {
   vf acc[kRows][N];
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
     for (int j = 0; j < N; ++j) acc[r][j] = factor ? load(c + r * c_stride + j * W) * set(factor[r]) : zero();
   for (int64_t k = 0; k < depth; ++k) {
     vf right[N];
@@ -51,7 +54,9 @@ void multiply(const typename Mul::Element* a, int64_t a_stride, const typename M
 #pragma GCC unroll 8
       for (int j = 0; j < N; ++j) acc[r][j] = Mul::madd(a + r * a_stride + k, right[j], acc[r][j]);
   }
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
     for (int j = 0; j < N; ++j) store(c + r * c_stride + j * W, acc[r][j]);
 }
 
@@ -60,7 +65,11 @@ void multiply_wide(const typename Mul::Element* a, int64_t a_stride, const typen
                    int64_t c_stride, int64_t depth, const float* factor, int64_t vectors) {
   while (vectors > 0) {
     // 8 vectors go as 4 + 4, 6 as 3 + 3: an even cut keeps every accumulator group wide
-    const int64_t parts = (vectors + kVectors - 1) / kVectors, now = (vectors + parts - 1) / parts;
+    int64_t now = vectors;
+    if (vectors > kVectors) {
+      const int64_t parts = (vectors + kVectors - 1) / kVectors;
+      now = (vectors + parts - 1) / parts;
+    }
     switch (now) {
       case 1: multiply<Mul, 1>(a, a_stride, b, b_stride, c, c_stride, depth, factor); break;
       case 2: multiply<Mul, 2>(a, a_stride, b, b_stride, c, c_stride, depth, factor); break;
@@ -158,32 +167,46 @@ size_t attention_scratch(int64_t dim) {
   return static_cast<size_t>(kTileRows * (pad_to(dim, 16) + 2 * kTileKeys + pad_to(dim, W) + 4)) * 4;
 }
 
-// One row of scores (keys valid of cols) becomes weights; maximum, total and the factor for what was accumulated so far are brought up to date.
-template <class Bias>
-void softmax_row(float* s, int64_t valid, int64_t cols, float scale, const void* bias, float* maximum, float* total, float* factor) {
-  const vf sc = set(scale), lowest = set(-INFINITY);
+// One row of scores (keys valid of cols) becomes weights: in place, or as bfloat16 at pairs. maximum (in units of log2), total and the factor for
+// what was accumulated so far are brought up to date. Weights are powers of two: scale and bias come multiplied by log2 e.
+template <class Bias, class P>
+void softmax_row(float* s, int64_t valid, int64_t cols, float scale, const void* bias, void* weights, float* maximum, float* total, float* factor) {
+  const vf lowest = set(-INFINITY);
   vf top = lowest;
   int64_t i = 0;
-  for (; i < valid; i += W) {
-    const int m = static_cast<int>(std::min<int64_t>(W, valid - i));
-    vf x = load(s + i) * sc;
-    if (bias) x = load(s + i) * sc + get<Bias>(bias, i, m);
-    if (m < W) x = keep(x, m, lowest);
-    store(s + i, x);
-    top = max(top, x);
+  if (bias || scale < 0) {  // otherwise the largest score is the largest product
+    for (; i < valid; i += W) {
+      const int m = static_cast<int>(std::min<int64_t>(W, valid - i));
+      vf x = load(s + i) * set(scale);
+      if (bias) x = fma(get<Bias>(bias, i, m), set(kLog2E), x);
+      store(s + i, x);
+      top = max(top, m < W ? keep(x, m, lowest) : x);
+    }
+    scale = 1.f;
+  } else {
+    for (; i + W <= valid; i += W) top = max(top, load(s + i));
+    if (i < valid) top = max(top, keep(load(s + i), static_cast<int>(valid - i), lowest));
+    top = top * set(scale);
   }
   const float highest = std::max(*maximum, biggest(top));
   const float reference = highest == -INFINITY ? 0.f : highest;
-  const vf ref = set(reference);
+  const vf sc = set(scale), minus = set(-reference);
   vf sum_now = zero();
-  for (i = 0; i < valid; i += W) {
-    const vf e = exp(load(s + i) - ref);
+  for (i = 0; i + W <= valid; i += W) {
+    const vf e = exp2(fma(load(s + i), sc, minus));
     sum_now = sum_now + e;
-    store(s + i, e);
+    put<P>(weights, i, e);
   }
-  for (; i < cols; i += W) store(s + i, zero());
+  if (i < valid) {
+    const int m = static_cast<int>(valid - i);
+    const vf e = keep(exp2(fma(load(s + i), sc, minus)), m, zero());
+    sum_now = sum_now + e;
+    put<P>(weights, i, e);
+    i += W;
+  }
+  for (; i < cols; i += W) put<P>(weights, i, zero());
   float carry[W];
-  store(carry, exp(set(*maximum - reference)));
+  store(carry, exp2(set(*maximum - reference)));
   *factor = carry[0];
   *total = *total * carry[0] + sum(sum_now);
   *maximum = highest;
@@ -213,6 +236,8 @@ void attention_tile(const AttentionTile& t) {
     }
   }
   const int64_t last = t.causal_row >= 0 ? std::min(t.keys, t.causal_row + rows) : t.keys;
+  constexpr int64_t p_stride = kPairs ? kTileKeys / 2 : kTileKeys;
+  const float ones[kRows] = {1.f, 1.f, 1.f, 1.f};
   const E *kp = static_cast<const E*>(t.packed_k), *vp = static_cast<const E*>(t.packed_v);
   for (int64_t j0 = 0; j0 < last; j0 += kTileKeys) {
     const int64_t here = std::min(kTileKeys, last - j0), cols = pad_to(here, W);
@@ -224,14 +249,17 @@ void attention_tile(const AttentionTile& t) {
       float* line = s + r * kTileKeys;
       const int64_t valid = t.causal_row >= 0 ? std::min(here, std::max<int64_t>(0, t.causal_row + r + 1 - j0)) : here;
       const DType bt = t.bias ? t.bias_dtype : DType::kF32;
-      ECAD_WITH_TYPE(bt, B, softmax_row<B>(line, valid, cols, t.scale, t.bias ? row(t.bias, r * t.bias_stride + j0, B{}) : nullptr,
-                                           maximum + r, total + r, factor + r))
-      if constexpr (kPairs) unary_row<F32, BF16, Act::kNone>(line, p + r * (kTileKeys / 2), cols);
+      using P = std::conditional_t<kPairs, BF16, F32>;
+      ECAD_WITH_TYPE(bt, B, softmax_row<B, P>(line, valid, cols, t.scale * kLog2E, t.bias ? row(t.bias, r * t.bias_stride + j0, B{}) : nullptr,
+                                              p + r * p_stride, maximum + r, total + r, factor + r))
     }
-    const int64_t value_depth = kPairs ? (here + 1) / 2 : here, p_stride = kPairs ? kTileKeys / 2 : kTileKeys;
+    // values in parts that fit the first-level cache while all rows pass over them
+    const int64_t value_depth = kPairs ? (here + 1) / 2 : here;
     const E* values = vp + (kPairs ? j0 / 2 : j0) * width;
-    for (int64_t r = 0; r < padded; r += kRows)
-      multiply_wide<Mul>(p + r * p_stride, p_stride, values, width, o + r * width, width, value_depth, j0 ? factor + r : nullptr, width / W);
+    for (int64_t d = 0; d < value_depth; d += kValueRows)
+      for (int64_t r = 0; r < padded; r += kRows)
+        multiply_wide<Mul>(p + r * p_stride + d, p_stride, values + d * width, width, o + r * width, width, std::min(kValueRows, value_depth - d),
+                           d ? ones : j0 ? factor + r : nullptr, width / W);
   }
   for (int64_t r = 0; r < rows; ++r) {
     const float inverse = 1.f / total[r];

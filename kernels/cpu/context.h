@@ -2,6 +2,7 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -43,7 +44,12 @@ struct Context {
     for (Status& s : failures) s = Status::ok();
     each(count, work, [&](int64_t item, int32_t thread) {
       Status& mine = failures[static_cast<size_t>(thread)];
-      if (mine.is_ok()) mine = body(item, thread);
+      if (!mine.is_ok()) return;
+      try {
+        mine = body(item, thread);
+      } catch (const std::bad_alloc&) {  // must not leave a helper thread
+        mine = Status(ECAD_OUT_OF_MEMORY, "out of memory");
+      }
     });
     for (const Status& s : failures)
       if (!s.is_ok()) return s;

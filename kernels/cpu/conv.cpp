@@ -7,7 +7,7 @@
 namespace ecad {
 namespace {
 
-constexpr int64_t kBandWork = int64_t{1} << 24;  // multiplications that make a band worth its overlap with the next
+constexpr int64_t kBandWork = int64_t{1} << 22;  // multiplications that make a band worth its overlap with the next
 constexpr int64_t kMaxBands = 32;
 
 struct PackedFilter {

@@ -43,16 +43,15 @@ void unary(const void* x, DType xt, void* y, DType yt, int64_t n, Act act) {
 
 template <class T>
 ECAD_INLINE vf get_step(const void* p, int64_t i, int step, int n) {
-  return step ? (n == W ? get<T>(p, i) : get<T>(p, i, n)) : set(sum(get<T>(p, 0, 1)));
+  return step ? get<T>(p, i, n) : set(sum(get<T>(p, 0, 1)));
 }
 
 template <class A, class B, class Y>
 void add_row(const void* a, int a_step, const void* b, int b_step, void* y, int64_t n) {
-  for (int64_t i = 0; i < n; i += W) {
-    const int m = static_cast<int>(std::min<int64_t>(W, n - i));
-    const vf r = get_step<A>(a, i, a_step, m) + get_step<B>(b, i, b_step, m);
-    if (m == W) put<Y>(y, i, r); else put<Y>(y, i, r, m);
-  }
+  int64_t i = 0;
+  for (; i + W <= n; i += W) put<Y>(y, i, get_step<A>(a, i, a_step, W) + get_step<B>(b, i, b_step, W));
+  const int m = static_cast<int>(n - i);
+  if (m > 0) put<Y>(y, i, get_step<A>(a, i, a_step, m) + get_step<B>(b, i, b_step, m), m);
 }
 
 void add(const void* a, DType at, int a_step, const void* b, DType bt, int b_step, void* y, DType yt, int64_t n) {
@@ -73,36 +72,37 @@ void glu(const float* g, const float* u, void* y, DType yt, int64_t n, Act act) 
 
 // ---- chain -------------------------------------------------------------------------------------------------------
 
-// acc += sum over K terms of g s, in order; one pass over the accumulator for K terms.
 template <class S, class G, bool kGated, int K>
-void add_terms(float* acc, const RowPtr* t, int64_t n) {
+ECAD_INLINE void add_terms_at(float* acc, const RowPtr* t, int64_t i, int n) {
+  vf a = load(acc + i, n);
+  for (int k = 0; k < K; ++k) {
+    const vf s = get<S>(t[2 * k].data, i, n);
+    if constexpr (kGated) a = fma(get<G>(t[2 * k + 1].data, i, n), s, a); else a = a + s;
+  }
+  store(acc + i, a, n);
+}
+
+// acc += sum over K terms of g s, in order; one pass over the accumulator for K terms. Terms lie far apart in memory: the `next` K are fetched meanwhile.
+template <class S, class G, bool kGated, int K>
+void add_terms(float* acc, const RowPtr* t, int64_t n, int next) {
   int64_t i = 0;
-  for (; i + W <= n; i += W) {
-    vf a = load(acc + i);
-    for (int k = 0; k < K; ++k) {
-      const vf s = get<S>(t[2 * k].data, i);
-      if constexpr (kGated) a = fma(get<G>(t[2 * k + 1].data, i), s, a); else a = a + s;
+  if (next == K) {
+    for (; i + W <= n; i += W) {
+      for (int k = 0; k < K; ++k) __builtin_prefetch(row(t[2 * (K + k)].data, i, S{}));
+      add_terms_at<S, G, kGated, K>(acc, t, i, W);
     }
-    store(acc + i, a);
   }
-  const int m = static_cast<int>(n - i);
-  if (m > 0) {
-    vf a = load(acc + i, m);
-    for (int k = 0; k < K; ++k) {
-      const vf s = get<S>(t[2 * k].data, i, m);
-      if constexpr (kGated) a = fma(get<G>(t[2 * k + 1].data, i, m), s, a); else a = a + s;
-    }
-    store(acc + i, a, m);
-  }
+  for (; i + W <= n; i += W) add_terms_at<S, G, kGated, K>(acc, t, i, W);
+  if (i < n) add_terms_at<S, G, kGated, K>(acc, t, i, static_cast<int>(n - i));
 }
 
 template <class S, class G, bool kGated>
-void add_group(float* acc, const RowPtr* t, int count, int64_t n) {
+void add_group(float* acc, const RowPtr* t, int count, int64_t n, int next) {
   switch (count) {
-    case 4: add_terms<S, G, kGated, 4>(acc, t, n); break;
-    case 3: add_terms<S, G, kGated, 3>(acc, t, n); break;
-    case 2: add_terms<S, G, kGated, 2>(acc, t, n); break;
-    default: add_terms<S, G, kGated, 1>(acc, t, n); break;
+    case 4: add_terms<S, G, kGated, 4>(acc, t, n, next); break;
+    case 3: add_terms<S, G, kGated, 3>(acc, t, n, next); break;
+    case 2: add_terms<S, G, kGated, 2>(acc, t, n, next); break;
+    default: add_terms<S, G, kGated, 1>(acc, t, n, next); break;
   }
 }
 
@@ -113,10 +113,11 @@ void add_all_terms(const ChainRow& c) {
     while (count < 4 && k + count < c.num_terms && s[2 * count].dtype == s->dtype && (g[2 * count].data != nullptr) == (g->data != nullptr) &&
            (!g->data || g[2 * count].dtype == g->dtype))
       ++count;
+    const int next = std::min(4, c.num_terms - k - count);
     if (g->data) {
-      ECAD_WITH_TYPE(s->dtype, S, ECAD_WITH_TYPE(g->dtype, G, add_group<S, G, true>(c.scratch, s, count, c.cols)))
+      ECAD_WITH_TYPE(s->dtype, S, ECAD_WITH_TYPE(g->dtype, G, add_group<S, G, true>(c.scratch, s, count, c.cols, next)))
     } else {
-      ECAD_WITH_TYPE(s->dtype, S, add_group<S, F32, false>(c.scratch, s, count, c.cols))
+      ECAD_WITH_TYPE(s->dtype, S, add_group<S, F32, false>(c.scratch, s, count, c.cols, next))
     }
     k += count;
   }
@@ -153,18 +154,22 @@ float row_squares(const float* p, float mean, int64_t n) {
   return sum(a + b);
 }
 
-// y = (v - mean) * rstd (* (1 + m) or * m) + a: M multiplies, T adds; either may be absent.
+// y = (v - mean) * rstd (* (1 + m) or * m) + a: m multiplies, a adds; either may be absent.
+template <class M, class Y, bool kMul, bool kOnePlus, bool kAdd>
+ECAD_INLINE void affine_at(const float* v, vf mean, vf rstd, const void* m, const void* a, void* y, int64_t i, int n) {
+  const vf one = set(kOnePlus ? 1.f : 0.f);
+  vf x = (load(v + i, n) - mean) * rstd;
+  if constexpr (kMul && kAdd) x = fma(x, get<M>(m, i, n) + one, get<M>(a, i, n));
+  else if constexpr (kMul) x = x * (get<M>(m, i, n) + one);
+  else if constexpr (kAdd) x = x + get<M>(a, i, n);
+  put<Y>(y, i, x, n);
+}
 template <class M, class Y, bool kMul, bool kOnePlus, bool kAdd>
 void affine_row(const float* v, float mean, float rstd, const void* m, const void* a, void* y, int64_t n) {
-  const vf mu = set(mean), r = set(rstd), one = set(kOnePlus ? 1.f : 0.f);
-  for (int64_t i = 0; i < n; i += W) {
-    const int k = static_cast<int>(std::min<int64_t>(W, n - i));
-    vf x = (load(v + i, k) - mu) * r;
-    if constexpr (kMul && kAdd) x = fma(x, get<M>(m, i, k) + one, get<M>(a, i, k));
-    else if constexpr (kMul) x = x * (get<M>(m, i, k) + one);
-    else if constexpr (kAdd) x = x + get<M>(a, i, k);
-    if (k == W) put<Y>(y, i, x); else put<Y>(y, i, x, k);
-  }
+  const vf mu = set(mean), r = set(rstd);
+  int64_t i = 0;
+  for (; i + W <= n; i += W) affine_at<M, Y, kMul, kOnePlus, kAdd>(v, mu, r, m, a, y, i, W);
+  if (i < n) affine_at<M, Y, kMul, kOnePlus, kAdd>(v, mu, r, m, a, y, i, static_cast<int>(n - i));
 }
 
 template <bool kOnePlus>
@@ -207,20 +212,23 @@ void chain(const ChainRow& c) {
 // ---- group norm --------------------------------------------------------------------------------------------------
 
 template <class X>
-void channel_sums_of(const void* x, int64_t stride, int64_t count, int64_t channels, float* shift, float* total, float* square) {
-  for (int64_t c = 0; c < channels; c += W) {
-    const int m = static_cast<int>(std::min<int64_t>(W, channels - c));
-    const vf s = get<X>(x, c, m);
-    vf a = zero(), b = zero();
-    for (int64_t p = 0; p < count; ++p) {
-      const vf d = get<X>(x, p * stride + c, m) - s;
-      a = a + d;
-      b = fma(d, d, b);
-    }
-    store(shift + c, s, m);
-    store(total + c, a, m);
-    store(square + c, b, m);
+ECAD_INLINE void channel_sums_at(const void* x, int64_t stride, int64_t count, int64_t c, int n, float* shift, float* total, float* square) {
+  const vf s = get<X>(x, c, n);
+  vf a = zero(), b = zero();
+  for (int64_t p = 0; p < count; ++p) {
+    const vf d = get<X>(x, p * stride + c, n) - s;
+    a = a + d;
+    b = fma(d, d, b);
   }
+  store(shift + c, s, n);
+  store(total + c, a, n);
+  store(square + c, b, n);
+}
+template <class X>
+void channel_sums_of(const void* x, int64_t stride, int64_t count, int64_t channels, float* shift, float* total, float* square) {
+  int64_t c = 0;
+  for (; c + W <= channels; c += W) channel_sums_at<X>(x, stride, count, c, W, shift, total, square);
+  if (c < channels) channel_sums_at<X>(x, stride, count, c, static_cast<int>(channels - c), shift, total, square);
 }
 
 void channel_sums(const void* x, DType xt, int64_t stride, int64_t count, int64_t channels, float* shift, float* total, float* square) {
@@ -228,12 +236,14 @@ void channel_sums(const void* x, DType xt, int64_t stride, int64_t count, int64_
 }
 
 template <class X, class Y, Act A>
+ECAD_INLINE void normalize_at(const void* x, const float* mean, const float* factor, const float* bias, void* y, int64_t i, int n) {
+  put<Y>(y, i, activate<A>(fma(get<X>(x, i, n) - load(mean + i, n), load(factor + i, n), load(bias + i, n))), n);
+}
+template <class X, class Y, Act A>
 void normalize_row(const void* x, const float* mean, const float* factor, const float* bias, void* y, int64_t n) {
-  for (int64_t i = 0; i < n; i += W) {
-    const int m = static_cast<int>(std::min<int64_t>(W, n - i));
-    const vf r = activate<A>(fma(get<X>(x, i, m) - load(mean + i, m), load(factor + i, m), load(bias + i, m)));
-    if (m == W) put<Y>(y, i, r); else put<Y>(y, i, r, m);
-  }
+  int64_t i = 0;
+  for (; i + W <= n; i += W) normalize_at<X, Y, A>(x, mean, factor, bias, y, i, W);
+  if (i < n) normalize_at<X, Y, A>(x, mean, factor, bias, y, i, static_cast<int>(n - i));
 }
 
 void normalize(const void* x, DType xt, const float* mean, const float* factor, const float* bias, void* y, DType yt, int64_t n, Act act) {

@@ -212,6 +212,18 @@ ECAD_INLINE vf exp(vf x) {
   return scale2(p, n);
 }
 
+// 2^x, at most 1.5 ulp off for x above -126; 0 below -150; no upper bound is kept: x stays below 127. Cephes' exp2f on [-1/2, 1/2].
+ECAD_INLINE vf exp2(vf x) {
+  const vf bounded = max(set(-151.f), x), n = round(bounded), r = bounded - n;
+  vf p = set(1.535336188319500e-4f);
+  p = fma(p, r, set(1.339887440266574e-3f));
+  p = fma(p, r, set(9.618437357674640e-3f));
+  p = fma(p, r, set(5.550332471162809e-2f));
+  p = fma(p, r, set(2.402264791363012e-1f));
+  p = fma(p, r, set(6.931472028550421e-1f));
+  return scale2(fma(p, r, set(1.f)), n);
+}
+
 // erf by the rational approximation used in Eigen and XLA on [-4, 4]; absolute error below 3e-7.
 ECAD_INLINE vf erf(vf x) {
   const vf c = min(set(4.f), max(set(-4.f), x)), z = c * c;

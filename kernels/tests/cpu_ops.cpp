@@ -110,10 +110,9 @@ void test_patch_embed(const Suite& check) {
 void test_conv2d(const Suite& check) {
   struct Shape { int64_t b, h, w, ci, co, k, stride, pad; };
   const Shape shapes[] = {{1, 8, 8, 16, 32, 3, 1, 1}, {2, 9, 7, 4, 3, 3, 1, 1}, {2, 10, 11, 16, 24, 3, 2, 1}, {1, 6, 5, 20, 20, 1, 1, 0},
-                          {1, 12, 9, 8, 16, 2, 2, 0}, {1, 70, 64, 64, 64, 3, 1, 1}, {1, 9, 9, 8, 8, 3, 3, 0}, {1, 4, 4, 8, 8, 4, 3, 3}};
+                          {1, 12, 9, 8, 16, 2, 2, 0}, {1, 25, 24, 40, 40, 3, 1, 1}, {1, 9, 9, 8, 8, 3, 3, 0}, {1, 4, 4, 8, 8, 4, 3, 3}};
   for (const Shape& s : shapes)
     for (const DType t : {F, H}) {
-      if (s.h == 70 && t == H) continue;
       Case c(label("conv2d", {s.b, s.h, s.w, s.ci, s.co, s.k, s.stride, s.pad, static_cast<int64_t>(t)}), Opcode::kConv2d);
       c.depth = static_cast<double>(s.ci * s.k * s.k);
       c.attr = {static_cast<int32_t>(s.stride), static_cast<int32_t>(s.pad), 0, 0, 0, 0, 0, 0};
@@ -170,7 +169,7 @@ void test_attention(const Suite& check) {
       check(attention_case({1, 3, 72, queries, 20, t, t, t, t, true, false, false, false}));
     check(attention_case({3, 2, 64, 40, 40, t, t, t, t, false, true, true, false}));
     check(attention_case({1, 2, 64, 150, 150, t, t, t, t, true, false, false, true}));
-    check(attention_case({2, 2, 72, 261, 261, t, t, t, t, true, true, true, true}));
+    check(attention_case({2, 1, 72, 261, 261, t, t, t, t, true, true, true, true}));
     check(attention_case({1, 1, 72, 20, 20, t, F, H, F, false, false, false, false}));
     check(attention_case({1, 1, 30, 20, 20, S, S, t, S, true, true, true, false}));
   }
