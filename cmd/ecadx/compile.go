@@ -148,7 +148,11 @@ func (m *manifest) show(w io.Writer, o *options, out string) error {
 	if o.output == asJSON {
 		return writeJSON(w, m)
 	}
-	fmt.Fprintf(w, "%s: %d schedules, %d steps, %v px, batch %d, %s\n", out, len(m.Denoise.Schedules), m.Sampler.Steps, m.Resolution, m.Batch, m.DType)
+	var names []string
+	for _, x := range m.Denoise.Schedules {
+		names = append(names, x.Name)
+	}
+	fmt.Fprintf(w, "%s: schedule %s, %d steps, %v px, batch %d, %s\n", out, strings.Join(names, ", "), m.Sampler.Steps, m.Resolution, m.Batch, m.DType)
 	files := []manifestFileEntry{m.Denoise.manifestFileEntry, m.Weights.manifestFileEntry}
 	if m.Decoder != nil {
 		files = slices.Insert(files, 1, m.Decoder.manifestFileEntry)

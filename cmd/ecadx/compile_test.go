@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,12 +68,38 @@ func TestCompileCommand(t *testing.T) {
 			t.Errorf("schedule %d, %s: latents of the written program differ from the denoiser's", i, ref)
 		}
 	}
+	if m.Decoder != nil {
+		checkDecoder(t, dev, dir, model, m, in.Latents)
+	}
 	command(t, exitBadInput, args...)
 	command(t, exitDone, append(args, "--force")...)
 	command(t, exitUsage, "compile")
 	command(t, exitBadInput, "compile", "--out", dir+"2", "--schedule", "nonesuch")
 	if _, err := os.Stat(dir + "2"); err == nil {
 		t.Error("a refused compile leaves files")
+	}
+}
+
+// checkDecoder runs the written decoder and compares its picture with the image decoder's, pixel by pixel.
+func checkDecoder(t *testing.T, dev *ecad.Device, dir string, model *dit.Model, m manifest, latents []float32) {
+	t.Helper()
+	d, err := model.OpenImageDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	pictures, err := d.Decode(t.Context(), dev, dit.Float32, latents, 1, m.Latents.Height, m.Latents.Width)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := make([]float32, m.Resolution.Height*m.Resolution.Width*3)
+	runNative(t, dev, dir, m, m.Decoder, 0, func(s *ecad.State) error { return ecad.Write(s, "latents", latents) },
+		func(s *ecad.State) error { return ecad.Read(s, "image", values) })
+	for i, v := range values {
+		x := math.RoundToEven(255 * float64(min(max(v/2+0.5, 0), 1)))
+		if got := pictures[0].Pix[4*(i/3)+i%3]; !(math.Abs(x-float64(got)) <= 1) {
+			t.Fatalf("value %d of the written decoder's picture is %v, the image decoder's %d", i, x, got)
+		}
 	}
 }
 
@@ -85,8 +113,22 @@ func compileInputs(m *dit.Model, man manifest) dit.Inputs {
 		Prompts: []dit.Prompt{prompt(1, 11)}, Negative: []dit.Prompt{prompt(2, 3)}}
 }
 
-// native runs schedule i as an application without this package would.
+// native is the latents of schedule i as an application without this package makes them.
 func native(t *testing.T, dev *ecad.Device, dir string, m manifest, in dit.Inputs, i int) []float32 {
+	t.Helper()
+	embeds := make([]float32, m.Rows*m.TextTokens*m.TextWidth)
+	copy(embeds, in.Negative[0].Embeds)
+	copy(embeds[m.TextTokens*m.TextWidth:], in.Prompts[0].Embeds)
+	out := make([]float32, len(in.Latents))
+	runNative(t, dev, dir, m, &m.Denoise, i, func(s *ecad.State) error {
+		return errors.Join(ecad.Write(s, "latents", in.Latents), ecad.Write(s, "prompt_embeds", embeds),
+			ecad.Write(s, "prompt_counts", []int32{int32(in.Negative[0].Tokens), int32(in.Prompts[0].Tokens)}))
+	}, func(s *ecad.State) error { return ecad.Read(s, "latents", out) })
+	return out
+}
+
+// runNative loads a written program with the written weights and runs a schedule of it.
+func runNative(t *testing.T, dev *ecad.Device, dir string, m manifest, entry *manifestProgram, i int, write, read func(*ecad.State) error) {
 	t.Helper()
 	check := func(err error) {
 		t.Helper()
@@ -97,7 +139,7 @@ func native(t *testing.T, dev *ecad.Device, dir string, m manifest, in dit.Input
 	w, err := dev.OpenWeights(filepath.Join(dir, m.Weights.File))
 	check(err)
 	defer w.Close()
-	data, err := os.ReadFile(filepath.Join(dir, m.Denoise.File))
+	data, err := os.ReadFile(filepath.Join(dir, entry.File))
 	check(err)
 	p, err := dev.LoadProgram(w, data)
 	check(err)
@@ -105,19 +147,12 @@ func native(t *testing.T, dev *ecad.Device, dir string, m manifest, in dit.Input
 	state, err := p.NewState()
 	check(err)
 	defer state.Close()
-	embeds := make([]float32, m.Rows*m.TextTokens*m.TextWidth)
-	copy(embeds, in.Negative[0].Embeds)
-	copy(embeds[m.TextTokens*m.TextWidth:], in.Prompts[0].Embeds)
-	check(ecad.Write(state, "latents", in.Latents))
-	check(ecad.Write(state, "prompt_embeds", embeds))
-	check(ecad.Write(state, "prompt_counts", []int32{int32(in.Negative[0].Tokens), int32(in.Prompts[0].Tokens)}))
+	check(write(state))
 	items, err := p.Schedule(i)
 	check(err)
 	_, err = state.Run(t.Context(), p, items, ecad.RunOptions{})
 	check(err)
-	out := make([]float32, len(in.Latents))
-	check(ecad.Read(state, "latents", out))
-	return out
+	check(read(state))
 }
 
 func denoised(t *testing.T, dev *ecad.Device, m *dit.Model, in dit.Inputs, ref string, man manifest) []float32 {
