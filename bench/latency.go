@@ -58,6 +58,8 @@ type bench struct {
 	uncached *dit.Loop
 	cached   *dit.Loop // the same as uncached when everything is computed
 	started  time.Time
+	// roundsFrom is when the first round began.
+	roundsFrom time.Time
 
 	hostBefore  int64 // resident bytes of the process before weights
 	weightBytes int64 // on the device
@@ -241,9 +243,10 @@ func (b *bench) warmUp(ctx context.Context) error {
 
 // rounds measures in turns: an uncached run, a cached run, and one of each with the times of all ops.
 func (b *bench) rounds(ctx context.Context) error {
+	b.roundsFrom = time.Now()
 	for round := 0; !b.enough(round); round++ {
 		if b.cfg.Progress != nil {
-			b.cfg.Progress(fmt.Sprintf("round %d", round+1))
+			b.cfg.Progress(b.roundText(round))
 		}
 		if err := b.pair(ctx, round%2 == 1); err != nil {
 			return err
@@ -253,6 +256,20 @@ func (b *bench) rounds(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// roundText says which round begins and how long the rounds will take.
+func (b *bench) roundText(round int) string {
+	if n := b.cfg.Repeats; n > 0 {
+		text := fmt.Sprintf("round %d of %d", round+1, n)
+		if round > 0 {
+			left := time.Since(b.roundsFrom) / time.Duration(round) * time.Duration(n-round)
+			text += fmt.Sprintf(", %d s left", int(left.Seconds()+0.5))
+		}
+		return text
+	}
+	left := b.cfg.MaxTime - time.Since(b.started)
+	return fmt.Sprintf("round %d, at most %d s and one round left", round+1, int(max(0, left).Seconds()+0.5))
 }
 
 // pair is one run without the schedule and one with it; which comes first changes from round to round, so that a drift of the machine
