@@ -130,6 +130,7 @@ typedef struct ecad_tensor_desc {
 /* Programs look tensors up by name when they are loaded; packing for the backend happens then, once per tensor, and is
  * shared by all programs of this weights object. */
 ECAD_API ecad_status ecad_weights_create(ecad_device *, const ecad_tensor_desc *, size_t count, ecad_weights **out, ecad_error *err);
+/* The file is mapped: it must not be cut short while the weights object is alive. */
 ECAD_API ecad_status ecad_weights_open(ecad_device *, const char *safetensors_path, ecad_weights **out, ecad_error *err);
 ECAD_API void ecad_weights_release(ecad_weights *);
 
@@ -184,6 +185,7 @@ ECAD_API ecad_status ecad_state_create(ecad_program *, ecad_state **out, ecad_er
 ECAD_API ecad_status ecad_state_fork(ecad_state *, ecad_state **out, ecad_error *err);
 /* Drops every buffer. */
 ECAD_API ecad_status ecad_state_reset(ecad_state *, ecad_error *err);
+/* Whole tensors, dense, in the io's dtype; nbytes must be the io's. An io of direction 2 cannot be written; any that was written can be read. */
 ECAD_API ecad_status ecad_state_write(ecad_state *, const char *io_name, const void *data, uint64_t nbytes, ecad_error *err);
 ECAD_API ecad_status ecad_state_read(ecad_state *, const char *io_name, void *data, uint64_t nbytes, ecad_error *err);
 /* As write and read, for any persistent buffer by its index among them (tests, tools). */
@@ -208,7 +210,9 @@ typedef struct ecad_run_args {
   uint32_t struct_size;
   uint32_t flags;      /* ECAD_RUN_* */
   ecad_cancel *cancel; /* checked between ops; NULL: none */
-  int32_t (*on_item)(void *user, uint32_t done, uint32_t of); /* after each item, on the device's thread; nonzero cancels */
+  /* After each item, on the device's thread; nonzero cancels. It may read the state (previews) and use other devices; running or loading on
+   * this device from here is ECAD_INVALID_ARGUMENT. It must return: no longjmp, no exceptions. */
+  int32_t (*on_item)(void *user, uint32_t done, uint32_t of);
   void *user;
   ecad_op_time *times; /* caller's array; NULL: no per-op clock is read */
   uint64_t times_cap;

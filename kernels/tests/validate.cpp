@@ -279,7 +279,7 @@ TEST(every_byte_damaged) {
   Runner runner;
   const Bytes good = corpus::every_op().bytes();
   for (size_t at = 0; at < good.size(); ++at) {
-    for (const uint8_t mask : {0x01, 0x04, 0x80, 0xff}) {
+    for (const uint8_t mask : {0x01, 0xff}) {
       Bytes b = good;
       b[at] = static_cast<uint8_t>(b[at] ^ mask);
       seal(&b);
@@ -298,7 +298,7 @@ TEST(random_damage) {
   const auto next = [&seed] { seed ^= seed << 13; seed ^= seed >> 7; seed ^= seed << 17; return seed; };
   const uint64_t edges[] = {0, 1, 2, 3, 63, 64, 0x7fffffff, 0x80000000u, 0xffffffffu, uint64_t{1} << 48, uint64_t{1} << 63, UINT64_MAX};
   const Bytes good = corpus::every_op().bytes();
-  for (int round = 0; round < 20000; ++round) {
+  for (int round = 0; round < 4000; ++round) {
     Bytes b = good;
     for (uint64_t k = 0; k < 1 + next() % 3; ++k) {
       const size_t width = next() % 2 ? 4 : 8, at = (56 + next() % (b.size() - 64)) / width * width;
