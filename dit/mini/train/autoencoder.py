@@ -40,9 +40,16 @@ def whiten(vae, latents):
     out.weight[:, :, 0, 0] = (weight @ back).float()
 
 
-def draw_set(count, seed):
+def draw_set(count, seed, disguised=0.0):
+    """Pictures of scenes, a share of them with colours and shapes beyond the captions' (scenes.disguise)."""
     rng = np.random.default_rng(seed)
-    return np.stack([scenes.render(int(s[1]), scenes.place(s, rng)) for s in scenes.sample_scenes(count, rng)])
+    out = []
+    for spec in scenes.sample_scenes(count, rng):
+        objects = scenes.place(spec, rng)
+        if rng.random() < disguised:
+            objects, _ = scenes.disguise(spec, objects, rng)
+        out.append(scenes.render(int(spec[1]), objects))
+    return np.stack(out)
 
 
 def quality(vae, images):
@@ -68,7 +75,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
-    images, held = draw_set(args.scenes, 20 + args.seed), draw_set(64, 19)
+    images, held = draw_set(args.scenes, 20 + args.seed, 0.5), draw_set(64, 19)
     vae = AutoencoderKL.from_pretrained(args.init, torch_dtype=torch.float32) if args.init else create()
     vae = vae.to(memory_format=torch.channels_last)
     fixed = torch.from_numpy(encode(vae, images)) if args.decoder_only else None

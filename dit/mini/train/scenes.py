@@ -71,10 +71,58 @@ def distance(shape, x, y, r):
         h = 0.86 * r
         dx, dy = np.abs(x) - h, np.abs(y) - h
         return np.hypot(np.maximum(dx, 0), np.maximum(dy, 0)) + np.minimum(np.maximum(dx, dy), 0)
+    if shape >= len(SHAPES):
+        return other_distance(shape - len(SHAPES), x, y, r)
     if shape == 2:  # largest of the three half-planes; circumradius 1.12 r, so inradius 0.56 r
         k = np.sqrt(0.75)
         return np.maximum(np.maximum(k * x - 0.5 * y, -k * x - 0.5 * y), y) - 0.56 * r
     return np.maximum(np.hypot(x, y) - r, 0.5 * r - np.hypot(x, y))
+
+
+OTHER_SHAPES = 6  # diamond, cross, upturned triangle, frame, bar, half disc: no caption names them
+
+
+def other_distance(shape, x, y, r):
+    u, v = np.abs(x), np.abs(y)
+    if shape == 0:
+        return (u + v - 1.1 * r) * np.sqrt(0.5)
+    if shape == 1:
+        return np.minimum(np.maximum(u - 0.95 * r, v - 0.35 * r), np.maximum(v - 0.95 * r, u - 0.35 * r))
+    if shape == 2:
+        return distance(2, x, -y, r)
+    if shape == 3:
+        return np.maximum(np.maximum(u, v) - 0.86 * r, 0.43 * r - np.maximum(u, v))
+    if shape == 4:
+        return np.maximum(u - r, v - 0.45 * r)
+    return np.maximum(np.hypot(x, y - 0.4 * r) - r, y - 0.4 * r)
+
+
+def other_colour(shape, background, rng):
+    """Any colour that stands out from the background and does not look like a held-out pair with the shape."""
+    palette = np.array(list(COLOURS.values()), float)
+    ground = np.array(BACKGROUNDS[BACKGROUND_NAMES[background]], float)
+    while True:
+        colour = rng.uniform(0, 255, 3)
+        nearest = int(((palette - colour) ** 2).sum(1).argmin())
+        if (nearest, shape) not in HELD_OUT_IDS and np.linalg.norm(colour - ground) > 90:
+            return tuple(colour)
+
+
+def disguise(scene, objects, rng):
+    """Gives about half of the placed objects a colour, or a shape, that no caption names.
+
+    Returns the objects and, per object, what was changed: 0 nothing, 1 colour, 2 shape.
+    """
+    out, changed = [], []
+    for shape, colour, x, y, r in objects:
+        kind = int(rng.choice(3, p=(0.4, 0.35, 0.25)))
+        if kind == 1:
+            colour = other_colour(shape, int(scene[1]), rng)
+        elif kind == 2:
+            shape = len(SHAPES) + int(rng.integers(OTHER_SHAPES))
+        out.append((shape, colour, x, y, r))
+        changed.append(kind)
+    return out, changed
 
 
 def render(background, objects, size=SIZE):
@@ -84,7 +132,8 @@ def render(background, objects, size=SIZE):
     ys, xs = np.mgrid[0:size, 0:size] + 0.5
     for shape, colour, x, y, r in objects:
         alpha = np.clip(0.5 - distance(shape, xs - x, ys - y, r), 0, 1)[..., None]
-        image = image * (1 - alpha) + alpha * np.asarray(COLOURS[COLOUR_NAMES[colour]], float)
+        rgb = colour if isinstance(colour, tuple) else COLOURS[COLOUR_NAMES[colour]]
+        image = image * (1 - alpha) + alpha * np.asarray(rgb, float)
     return np.floor(image + 0.5).astype(np.uint8)
 
 

@@ -22,10 +22,9 @@ import torch.nn.functional as F
 from transformers import T5Config, T5EncoderModel
 
 import scenes
-from tokenizer import Tokenizer
+from tokenizer import MADE_UP, VOCABULARY, Tokenizer
 
 CLASSES = (len(scenes.SHAPES) + 1, len(scenes.COLOURS) + 1, len(scenes.SIZES) + 1)  # the last says: nothing here
-VOCABULARY, MADE_UP = 128, 76  # embedded token ids; the first one that no piece has
 PLACES = 5  # centre, left, right, upper, lower
 WIDTHS = [len(scenes.BACKGROUNDS)] + list(CLASSES) * PLACES
 

@@ -7,6 +7,7 @@ import numpy as np
 import sentencepiece
 
 PAD, EOS = 0, 1
+VOCABULARY, MADE_UP = 128, 76  # embedded token ids; the first one that no piece has
 LENGTH = 18  # tokens of the longest caption, the end token included
 
 # All words of the grammar; those that scenes.py does not use keep the vocabulary open for richer scenes.
