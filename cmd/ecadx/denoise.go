@@ -47,7 +47,7 @@ it is output, all channels of one call at timestep T, without sampler and guidan
 			&cli.StringFlag{Name: "inputs", Usage: "read tensors from `FILE`"},
 			&cli.StringFlag{Name: flagOut, Usage: "write tensors to `FILE`"},
 			&cli.Float64Flag{Name: forwardFlag, Usage: "one transformer call at timestep `T`, 0 to 1000", DefaultText: "run the sampler"},
-			&cli.BoolFlag{Name: "check-finite", Usage: "stop at the first op that makes NaN or infinity, and name it; slower"})...),
+			&cli.BoolFlag{DisableDefaultText: true, Name: "check-finite", Usage: "stop at the first op that makes NaN or infinity, and name it; slower"})...),
 		Action: denoise,
 	}
 }

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -26,10 +26,11 @@ func evolveCommand() *cli.Command {
 and leaves with 130; a second Ctrl-C stops at once. The same command again goes on and ends with the same front. Flags that are given
 win over the configuration. The study holds config.toml, log/, front.json, front.svg, run.json, schedules/ and samples/.`,
 			"ecadx evolve --out study", "ecadx evolve config.toml --check", "ecadx evolve --resume --out study"),
-		Flags: append(commonFlags(flagModel, flagDevice, flagDType, flagThreads, flagResolution, flagSteps, flagGuidance, flagSeed, flagJSON, flagQuiet),
+		Flags: append(commonFlags(flagModel, flagDevice, flagDType, flagThreads, flagResolution, flagSteps, flagGuidance, flagJSON, flagQuiet),
+			&cli.Int64Flag{Name: flagSeed, Usage: "seed `S` of the search", DefaultText: "the configuration's"},
 			&cli.StringFlag{Name: flagOut, Usage: "the study's `DIR`", DefaultText: "study, or the configuration's name"},
-			&cli.BoolFlag{Name: "resume", Usage: "go on with the study in --out under its own configuration"},
-			&cli.BoolFlag{Name: "check", Usage: "only check configuration, prompts, seeds and device"}),
+			&cli.BoolFlag{DisableDefaultText: true, Name: "resume", Usage: "go on with the study in --out under its own configuration"},
+			&cli.BoolFlag{DisableDefaultText: true, Name: "check", Usage: "only check configuration, prompts, seeds and device"}),
 		Action: evolve,
 	}
 }
@@ -53,11 +54,11 @@ func evolve(c *cli.Context) (err error) {
 		return err
 	}
 	e := &evolution{options: o, env: environmentOf(c), dir: c.String(flagOut), path: "the defaults"}
-	cfg, base, err := e.configuration(c, args)
+	cfg, in, err := e.configuration(c, args)
 	if err != nil {
 		return err
 	}
-	if e.plan, err = newSearchPlan(o, cfg, e.path, base); err != nil {
+	if e.plan, err = newSearchPlan(o, cfg, e.path, in); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.plan.close()) }()
@@ -67,22 +68,22 @@ func evolve(c *cli.Context) (err error) {
 	return e.run(c.Context)
 }
 
-// configuration finds the configuration and the folder its files are relative to, and lets flags win.
-func (e *evolution) configuration(c *cli.Context, args []string) (evolveConfig, string, error) {
-	cfg, base := defaultEvolveConfig(), "."
+// configuration finds the configuration and the files it names, and lets flags win.
+func (e *evolution) configuration(c *cli.Context, args []string) (evolveConfig, inputs, error) {
+	cfg, in := defaultEvolveConfig(), inputs{dir: "."}
 	var err error
 	switch {
 	case c.Bool("resume"):
 		if len(args) > 0 {
-			return cfg, base, usageError("%s: --resume goes on under the study's own configuration: leave out %s", e.command, args[0])
+			return cfg, in, usageError("%s: --resume goes on under the study's own configuration: leave out %s", e.command, args[0])
 		}
 		if e.dir == "" {
 			e.dir = "study"
 		}
-		e.path = filepath.Join(e.dir, "config.toml")
+		e.path, in = filepath.Join(e.dir, "config.toml"), inputs{e.dir, true}
 		cfg, err = studyConfig(e.dir)
 	case len(args) == 1:
-		e.path, base = args[0], filepath.Dir(args[0])
+		e.path, in.dir = args[0], filepath.Dir(args[0])
 		if cfg, err = readEvolveConfig(args[0]); e.dir == "" {
 			e.dir = strings.TrimSuffix(args[0], filepath.Ext(args[0]))
 			if e.dir == args[0] {
@@ -93,16 +94,13 @@ func (e *evolution) configuration(c *cli.Context, args []string) (evolveConfig, 
 		e.dir = "study"
 	}
 	if err != nil {
-		return cfg, base, err
-	}
-	if c.Bool("resume") && cfg.Prompts.File != "" { // the study keeps its own copy
-		base = e.dir
+		return cfg, in, err
 	}
 	e.override(c, &cfg)
 	if err := cfg.validate(); err != nil {
-		return cfg, base, usageError("%s: %w", e.command, err)
+		return cfg, in, usageError("%s: %w", e.command, err)
 	}
-	return cfg, base, nil
+	return cfg, in, nil
 }
 
 // override lets the flags that were given win over the configuration.
@@ -113,7 +111,7 @@ func (e *evolution) override(c *cli.Context, cfg *evolveConfig) {
 		flagDType:      func() { cfg.Model.DType = e.dtype.String() },
 		flagResolution: func() { cfg.Model.Resolution = e.resolution.String() },
 		flagSteps:      func() { cfg.Model.Steps = e.steps },
-		flagSeed:       func() { cfg.Search.Seed = uint64(e.seed) },
+		flagSeed:       func() { cfg.Search.Seed = e.seed },
 		flagGuidance:   func() { cfg.Model.Guidance = *e.guidance },
 	} {
 		if c.IsSet(name) {
@@ -166,7 +164,7 @@ func (e *evolution) run(ctx context.Context) (err error) {
 		return e.studyError(err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	if err := e.keepPrompts(); err != nil {
+	if err := e.keepInputs(); err != nil {
 		return err
 	}
 	e.announce(st)
@@ -206,21 +204,24 @@ func (e *evolution) studyError(err error) error {
 	return err
 }
 
-// keepPrompts puts a copy of a prompt file into the study, so that the study can be moved and looked at later.
-func (e *evolution) keepPrompts() error {
-	file := e.plan.cfg.Prompts.File
-	if file == "" || filepath.IsAbs(file) {
-		return nil
+// keepInputs puts copies of the files that the configuration names into the study.
+func (e *evolution) keepInputs() error {
+	p, in := e.plan, inputs{e.dir, true}
+	if p.cfg.Prompts.File != "" {
+		var b bytes.Buffer
+		if err := writeJSON(&b, p.prompts); err != nil {
+			return err
+		}
+		if err := writeFile(in.prompts(""), b.Bytes()); err != nil {
+			return err
+		}
 	}
-	target := filepath.Join(e.dir, file)
-	if _, err := os.Stat(target); err == nil || !filepath.IsLocal(file) {
-		return nil
+	for i, f := range p.seedFiles {
+		if err := writeFile(in.seed(i, ""), f.Bytes()); err != nil {
+			return err
+		}
 	}
-	var b strings.Builder
-	for _, p := range e.plan.prompts {
-		b.WriteString(p.Text + "\n")
-	}
-	return writeFile(target, []byte(b.String()))
+	return nil
 }
 
 // announce says in a line what begins or goes on.

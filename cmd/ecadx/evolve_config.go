@@ -45,7 +45,7 @@ type searchSection struct {
 	Mode        string  `toml:"mode" doc:"ecad: NSGA-II with the operators of the reference. (ecadx, the faster search, is not in this version.)"`
 	Population  int     `toml:"population" doc:"Survivors and offspring per generation. The reference takes 72."`
 	Generations int     `toml:"generations" doc:"Generations, the seeds being the first; 0: until the budget is used."`
-	Seed        uint64  `toml:"seed" doc:"Seed of the search. Same configuration and seed: same front, byte for byte."`
+	Seed        int64   `toml:"seed" doc:"Seed of the search. Same configuration and seed: same front, byte for byte."`
 	Budget      float64 `toml:"budget" doc:"Minutes after which no generation is begun; 0: no limit. How far a search gets in a time depends on the machine, so with a\nbudget two runs need not end with the same front."`
 	Crossover   float64 `toml:"crossover_probability" doc:"Chance that two parents exchange genes."`
 	Points      int     `toml:"crossover_points" doc:"Cuts of a mating. Genes are ordered by step, then block, then component."`
@@ -195,6 +195,9 @@ func (c *evolveConfig) validate() error {
 		if r.value < r.least || r.value > r.most {
 			return bad(r.key, "%d is out of range: use %d to %d", r.value, r.least, r.most)
 		}
+	}
+	if c.Search.Seed < 0 {
+		return bad("search.seed", "%d: use 0 or more", c.Search.Seed)
 	}
 	if g := c.Model.Guidance; math.IsNaN(g) || g < 0 || g > 1000 {
 		return bad("model.guidance", "%v: use a number from 0 to 1000", g)

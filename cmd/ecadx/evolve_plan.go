@@ -30,6 +30,7 @@ type searchPlan struct {
 	quality   bench.Quality
 	prompts   []prompt // of the search, then held out
 	seeds     []ga.Named
+	seedFiles []*schedule.File // of seeds.files, in order
 	baselines []ga.Named
 }
 
@@ -45,8 +46,37 @@ func (p *searchPlan) close() error {
 	return errors.Join(errs...)
 }
 
-// newSearchPlan resolves a configuration. where is what errors call it, dir the folder its files are relative to. The caller closes the plan.
-func newSearchPlan(o *options, cfg evolveConfig, where, dir string) (p *searchPlan, err error) {
+// inputs finds the files that a configuration names.
+type inputs struct {
+	dir  string // the configuration's folder, or the study
+	kept bool   // a study's own copies
+}
+
+// inputsFolder is where a study keeps copies of its prompt and seed files, so that it can be moved and go on.
+const inputsFolder = "inputs"
+
+func (in inputs) prompts(file string) string {
+	switch {
+	case in.kept:
+		return filepath.Join(in.dir, inputsFolder, "prompts.json")
+	case filepath.IsAbs(file):
+		return file
+	}
+	return filepath.Join(in.dir, file)
+}
+
+func (in inputs) seed(i int, file string) string {
+	switch {
+	case in.kept:
+		return filepath.Join(in.dir, inputsFolder, fmt.Sprintf("seed-%03d.json", i))
+	case filepath.IsAbs(file):
+		return file
+	}
+	return filepath.Join(in.dir, file)
+}
+
+// newSearchPlan resolves a configuration. where is what errors call it. The caller closes the plan.
+func newSearchPlan(o *options, cfg evolveConfig, where string, in inputs) (p *searchPlan, err error) {
 	p = &searchPlan{cfg: cfg, options: *o}
 	defer func() {
 		if err != nil {
@@ -60,21 +90,24 @@ func newSearchPlan(o *options, cfg evolveConfig, where, dir string) (p *searchPl
 	if p.quality, err = bench.ParseQuality(cfg.Objectives.Quality); err != nil {
 		return p, inputError("%s: key \"objectives.quality\": %w", where, err)
 	}
-	if p.prompts, err = loadPrompts(cfg, dir); err != nil {
+	if p.prompts, err = loadPrompts(cfg, in); err != nil {
 		return p, badInput(fmt.Errorf("%s: %w", where, err))
 	}
 	if err := p.checkScenes(where); err != nil {
 		return p, err
 	}
-	if p.seeds, err = p.namedSchedules("seeds.heuristics", cfg.Seeds.Heuristics, where, ""); err != nil {
+	if p.seeds, err = p.heuristics("seeds.heuristics", cfg.Seeds.Heuristics, where); err != nil {
 		return p, err
 	}
-	files, err := p.namedSchedules("seeds.files", cfg.Seeds.Files, where, dir)
-	if err != nil {
-		return p, err
+	for i, file := range cfg.Seeds.Files {
+		r, err := resolveSchedule(in.seed(i, file), p.shape)
+		if err != nil {
+			return p, inputError("%s: key \"seeds.files\": %w", where, err)
+		}
+		p.seeds = append(p.seeds, ga.Named{Name: strings.TrimSuffix(filepath.Base(file), ".json"), Schedule: r.schedule})
+		p.seedFiles = append(p.seedFiles, r.file)
 	}
-	p.seeds = append(p.seeds, files...)
-	p.baselines, err = p.namedSchedules("objectives.baselines", cfg.Objectives.Baselines, where, "")
+	p.baselines, err = p.heuristics("objectives.baselines", cfg.Objectives.Baselines, where)
 	return p, err
 }
 
@@ -126,15 +159,12 @@ func (p *searchPlan) small() bool {
 }
 
 // loadPrompts returns the prompts of the search, then those held out.
-func loadPrompts(cfg evolveConfig, dir string) ([]prompt, error) {
+func loadPrompts(cfg evolveConfig, in inputs) ([]prompt, error) {
 	count, all := cfg.Prompts.Count, cfg.Prompts.Count+cfg.Prompts.HeldOut
 	if cfg.Prompts.Builtin {
 		return builtinPrompts(count, cfg.Prompts.HeldOut)
 	}
-	path := cfg.Prompts.File
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(dir, path)
-	}
+	path := in.prompts(cfg.Prompts.File)
 	list, err := readPrompts(path)
 	if err != nil {
 		return nil, err
@@ -154,17 +184,20 @@ func loadPrompts(cfg evolveConfig, dir string) ([]prompt, error) {
 	return list, nil
 }
 
+// maxBuiltinPrompts is how many built-in captions there can be: of some 8,000 scenes, so few that drawing them at random finds them all.
+const maxBuiltinPrompts = 4096
+
 // builtinPrompts are captions of the miniature's world, no scene twice: so no paraphrase of a searched caption is held out. A longer list
 // of searched captions begins with the shorter one.
 func builtinPrompts(count, heldOut int) ([]prompt, error) {
+	if count+heldOut > maxBuiltinPrompts {
+		return nil, inputError("key \"prompts.count\": %d built-in captions: there are %d different ones: lower prompts.count or prompts.heldout", count+heldOut, maxBuiltinPrompts)
+	}
 	var list []prompt
 	seen := map[mini.Scene]bool{}
 	for seed, want := range []int{count, heldOut} {
 		var found []prompt
 		for n := 2 * want; len(found) < want; n *= 2 {
-			if n > 1<<22 {
-				return nil, inputError("key \"prompts.count\": there are not %d different built-in captions: lower prompts.count or prompts.heldout", count+heldOut)
-			}
 			found = distinct(mini.Captions(n, uint64(seed)), want, seen)
 		}
 		for _, q := range found {
@@ -209,8 +242,8 @@ func (p *searchPlan) checkScenes(where string) error {
 // ecadSeeds stands for the reference's starting population in seeds.heuristics.
 const ecadSeeds = "ecad"
 
-// namedSchedules resolves a list of references; dir is the folder of files, "" for heuristics alone.
-func (p *searchPlan) namedSchedules(key string, refs []string, where, dir string) ([]ga.Named, error) {
+// heuristics resolves a list of references.
+func (p *searchPlan) heuristics(key string, refs []string, where string) ([]ga.Named, error) {
 	var list []ga.Named
 	for _, ref := range refs {
 		if ref == ecadSeeds && key == "seeds.heuristics" {
@@ -223,21 +256,15 @@ func (p *searchPlan) namedSchedules(key string, refs []string, where, dir string
 			}
 			continue
 		}
-		path, name := ref, ref
-		if dir != "" && !filepath.IsAbs(ref) {
-			path = filepath.Join(dir, ref)
-		}
-		if dir != "" {
-			name = strings.TrimSuffix(filepath.Base(ref), ".json")
-		} else if !schedule.IsHeuristic(ref) {
+		if !schedule.IsHeuristic(ref) {
 			return nil, inputError("%s: key %q: %q is no heuristic: %s", where, key, ref,
 				didYouMean(strings.SplitN(ref, ":", 2)[0], heuristicNames(), "see ecadx schedule list"))
 		}
-		r, err := resolveSchedule(path, p.shape)
+		r, err := resolveSchedule(ref, p.shape)
 		if err != nil {
 			return nil, inputError("%s: key %q: %w", where, key, err)
 		}
-		list = append(list, ga.Named{Name: name, Schedule: r.schedule})
+		list = append(list, ga.Named{Name: ref, Schedule: r.schedule})
 	}
 	return list, nil
 }
@@ -249,11 +276,11 @@ func (p *searchPlan) gaConfig() (ga.Config, error) {
 		return ga.Config{}, err
 	}
 	s := p.cfg.Search
-	c, err := ga.NewConfig(mode, p.shape, s.Seed)
+	c, err := ga.NewConfig(mode, p.shape, uint64(s.Seed))
 	if err != nil {
 		return c, err
 	}
-	a := ga.DefaultNSGA2(p.shape.Cells(), s.Seed)
+	a := ga.DefaultNSGA2(p.shape.Cells(), uint64(s.Seed))
 	a.PopulationSize, a.CrossoverProb, a.CrossoverPoints = s.Population, s.Crossover, s.Points
 	a.MutationChildProb, a.MutationBitProb = s.ChildProb, s.BitProb
 	c.Algorithm, c.Generations, c.MinDiff = a, s.Generations, s.MinDiff

@@ -34,29 +34,29 @@ const (
 func commonFlag(name string) cli.Flag {
 	switch name {
 	case flagModel:
-		return &cli.StringFlag{Name: name, Value: dit.DefaultModel, Usage: "`REF`: a built-in model, a snapshot's directory, or random:NAME[@SEED]"}
+		return &cli.StringFlag{Name: name, Value: dit.DefaultModel, Usage: "`REF` of a model: a built-in model, a snapshot's directory, or random:NAME[@SEED]"}
 	case flagSchedule:
-		return &cli.StringFlag{Name: name, Value: "none", Usage: "`REF`: none, a file, or a heuristic such as fora:2 (see ecadx schedule list)"}
+		return &cli.StringFlag{Name: name, Value: "none", Usage: "`REF` of a schedule: none, a file, or a heuristic such as fora:2 (see ecadx schedule list)"}
 	case flagDevice:
-		return &cli.StringFlag{Name: name, Value: "auto", Usage: "`DEVICE`: auto, reference, cpu or cuda[:N]; auto is cuda if there is one, else cpu"}
+		return &cli.StringFlag{Name: name, Value: "auto", Usage: "run on `DEVICE`: auto, reference, cpu or cuda[:N]; auto is cuda if there is one, else cpu"}
 	case flagDType:
-		return &cli.StringFlag{Name: name, Value: "auto", Usage: "`DTYPE`: auto, float32 or bfloat16; auto is bfloat16 where the device multiplies it faster"}
+		return &cli.StringFlag{Name: name, Value: "auto", Usage: "compute in `DTYPE`: auto, float32 or bfloat16; auto is bfloat16 where the device multiplies it faster"}
 	case flagThreads:
 		return &cli.IntFlag{Name: name, Usage: "use `N` threads", DefaultText: "all cores"}
 	case flagResolution:
-		return &cli.StringFlag{Name: name, Usage: "`PX or HxW` in pixels", DefaultText: "the model's own"}
+		return &cli.StringFlag{Name: name, Usage: "`PX` or HxW, height x width in pixels", DefaultText: "the model's own"}
 	case flagSteps:
 		return &cli.IntFlag{Name: name, Value: defaultSteps, Usage: "denoise in `N` steps"}
 	case flagGuidance:
-		return &cli.Float64Flag{Name: name, Usage: "guidance scale `G`; at most 1 means none", DefaultText: "the model's: 4.5 for PixArt, 2.5 for mini-pixart"}
+		return &cli.Float64Flag{Name: name, Usage: "guidance scale `G`; at most 1 means none", DefaultText: "the model's own, 4.5 for released PixArt"}
 	case flagSeed:
 		return &cli.Int64Flag{Name: name, Usage: "seed `S` of the noise"}
 	case flagJSON:
-		return &cli.BoolFlag{Name: name, Usage: "print one JSON document on standard output"}
+		return &cli.BoolFlag{Name: name, DisableDefaultText: true, Usage: "print one JSON document on standard output"}
 	case flagQuiet:
-		return &cli.BoolFlag{Name: name, Usage: "print no progress and no remarks"}
+		return &cli.BoolFlag{Name: name, DisableDefaultText: true, Usage: "print no progress and no remarks"}
 	case flagForce:
-		return &cli.BoolFlag{Name: name, Usage: "overwrite existing files"}
+		return &cli.BoolFlag{Name: name, DisableDefaultText: true, Usage: "overwrite existing files"}
 	}
 	panic("no common flag " + name) // a mistake in this package, found by any test
 }

@@ -30,9 +30,9 @@ func generateCommand() *cli.Command {
 			&cli.StringFlag{Name: "negative", Usage: "`PROMPT` that guidance moves away from"},
 			&cli.IntFlag{Name: "images", Value: 1, Usage: "make `N` images per prompt"},
 			&cli.StringFlag{Name: flagOut, Usage: "`FILE` (.png, for one picture) or DIR", DefaultText: "named after the prompt, or ./pictures"},
-			&cli.BoolFlag{Name: "compare", Usage: "put the uncached picture beside each, with time and saved arithmetic"},
+			&cli.BoolFlag{DisableDefaultText: true, Name: "compare", Usage: "put the uncached picture beside each, with time and saved arithmetic"},
 			&cli.StringFlag{Name: "from-study", Usage: "draw the strip of a study's `DIR`: uncached and three schedules of its front"},
-			&cli.BoolFlag{Name: "check-finite", Usage: "stop at the first op that makes NaN or infinity, and name it; slower"})...),
+			&cli.BoolFlag{DisableDefaultText: true, Name: "check-finite", Usage: "stop at the first op that makes NaN or infinity, and name it; slower"})...),
 		Action: generate,
 	}
 }

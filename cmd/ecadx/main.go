@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -127,7 +128,13 @@ func setUsageErrors(list []*cli.Command) {
 	}
 }
 
+// badValue is how the flag package reports a value it cannot read.
+var badValue = regexp.MustCompile(`^invalid value (".*") for flag -(\S+): `)
+
 func onUsageError(c *cli.Context, err error, _ bool) error {
+	if m := badValue.FindStringSubmatch(err.Error()); m != nil {
+		return usageError("%s: --%s: %s is no value of it: see %s --help", c.Command.HelpName, m[2], m[1], c.Command.HelpName)
+	}
 	return usageError("%s: %w: see %s --help", c.Command.HelpName, err, c.Command.HelpName)
 }
 

@@ -133,7 +133,7 @@ func scheduleShowCommand() *cli.Command {
 		UsageText: "ecadx schedule show REF [flags]",
 		CustomHelpTemplate: commandHelp("REF is a file, or a heuristic, which is made for --model and --steps.",
 			"ecadx schedule show fora:3", "ecadx schedule show study/schedules/3f2a.json --ascii"),
-		Flags: append(commonFlags(flagModel, flagSteps, flagJSON), &cli.BoolFlag{Name: "ascii", Usage: "draw with # and ."}),
+		Flags: append(commonFlags(flagModel, flagSteps, flagJSON), &cli.BoolFlag{DisableDefaultText: true, Name: "ascii", Usage: "draw with # and ."}),
 		Action: func(c *cli.Context) error {
 			o, list, err := scheduleArguments(c, 1, 1, "ecadx schedule show REF")
 			if err != nil {

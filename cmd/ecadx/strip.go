@@ -75,7 +75,7 @@ func (o *options) strip(c *cli.Context, dir string) error {
 	if c.IsSet(flagDType) {
 		cfg.Model.DType = o.dtype.String()
 	}
-	p, err := newSearchPlan(o, cfg, filepath.Join(dir, "config.toml"), dir)
+	p, err := newSearchPlan(o, cfg, filepath.Join(dir, "config.toml"), inputs{dir, true})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestInitParsesToDefaults(t *testing.T) {
+	text := defaultEvolveConfig().commented()
+	cfg, err := parseEvolveConfig("init", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := defaultEvolveConfig(); !reflect.DeepEqual(cfg, want) {
+		t.Errorf("init parses to\n%+v\nthe defaults are\n%+v", cfg, want)
+	}
+	// Every key is there, with a remark above it.
+	for _, table := range defaultEvolveConfig().tables() {
+		for _, s := range table.settings {
+			if !strings.Contains(string(text), "\n"+s.key+" = ") || s.doc == "" {
+				t.Errorf("%s.%s is not explained", table.name, s.key)
+			}
+		}
+	}
+}
+
+func TestFrozenConfig(t *testing.T) {
+	cfg := defaultEvolveConfig()
+	cfg.Model.Guidance, cfg.Search.Budget, cfg.Search.Seed = 1e-7, 12.5, 1<<62
+	cfg.Prompts.Builtin, cfg.Prompts.File, cfg.Prompts.Negative = false, `a "quoted" \ path`, "tab\tand\nline, 環"
+	cfg.Seeds.Files = []string{"x.json", "y z.json"}
+	cfg.Objectives.Cost, cfg.Latency = "latency", &latencySection{Table: `{"a":[1,2.5e-3]}`}
+	text := cfg.freeze()
+	back, err := parseEvolveConfig("frozen", text)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	if !reflect.DeepEqual(back, cfg) || !bytes.Equal(back.freeze(), text) {
+		t.Errorf("frozen as\n%s\nread as %+v", text, back)
+	}
+	for line := range strings.Lines(string(text)) {
+		if l := strings.TrimSpace(line); l != "" && !strings.HasPrefix(l, "[") && !strings.Contains(l, " = ") {
+			t.Errorf("%q is no key on a line of its own", l)
+		}
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"[search]\npoplation = 3\n", `unknown key "search.poplation": did you mean "search.population"?`},
+		{"[serch]\npopulation = 3\n", `did you mean "search"?`},
+		{"steps = 3\n", `unknown key "steps"`},
+		{"[model]\nsteps = \"x\"\n", "steps"},
+		{"[model\n", "line 2"},
+		{"[model]\nsteps = 1\n", `key "model.steps"`},
+		{"[model]\nsteps = 5000\n", `key "model.steps"`},
+		{"[model]\npath = \"\"\n", `key "model.path"`},
+		{"[model]\ndevice = \"gpu\"\n", `key "model.device"`},
+		{"[model]\ndtype = \"fp16\"\n", `key "model.dtype"`},
+		{"[model]\nresolution = \"big\"\n", `key "model.resolution"`},
+		{"[model]\nguidance = nan\n", `key "model.guidance"`},
+		{"[search]\nmode = \"ecadx\"\n", "is not in this version"},
+		{"[search]\nmode = \"random\"\n", `key "search.mode"`},
+		{"[search]\npopulation = 1\n", `key "search.population"`},
+		{"[search]\ngenerations = 0\n", "never end"},
+		{"[search]\nbudget = inf\n", `key "search.budget"`},
+		{"[search]\nseed = -1\n", `key "search.seed"`},
+		{"[search]\nmutation_bit_probability = 1.5\n", `key "search.mutation_bit_probability"`},
+		{"[objectives]\nquality = \"scnee\"\n", `did you mean "scene"?`},
+		{"[objectives]\ncost = \"mac\"\n", `did you mean "macs"?`},
+		{"[prompts]\nbuiltin = true\nfile = \"x\"\n", "choose one"},
+		{"[prompts]\nbuiltin = false\n", `key "prompts.file"`},
+		{"[prompts]\ncount = 0\n", `key "prompts.count"`},
+		{"[prompts]\nnoise_seed = 9223372036854775807\n", `key "prompts.noise_seed"`},
+		{"[latency]\ntable = \"{}\"\n", `key "latency"`},
+	} {
+		_, err := parseEvolveConfig("c.toml", []byte(c.text))
+		if codeOf(err) != exitBadInput || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "c.toml: ") {
+			t.Errorf("%q: %v; want bad input with %q", c.text, err, c.want)
+		}
+	}
+	for _, text := range []string{"", "[model]\nguidance = 4\n", "[search]\ngenerations = 0\nbudget = 2\n", "[prompts]\nfile = \"p.txt\"\n"} {
+		if _, err := parseEvolveConfig("c.toml", []byte(text)); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if _, err := readEvolveConfig(filepath.Join(t.TempDir(), "none.toml")); codeOf(err) != exitBadInput || !strings.Contains(err.Error(), "ecadx init") {
+		t.Errorf("a missing file: %v", err)
+	}
+}
+
+func TestLoadPromptsKeepsListsApart(t *testing.T) {
+	dir := t.TempDir()
+	cfg := defaultEvolveConfig()
+	cfg.Prompts.Builtin, cfg.Prompts.File, cfg.Prompts.Count, cfg.Prompts.HeldOut = false, "p.txt", 2, 2
+	writeTestFile(t, filepath.Join(dir, "p.txt"), "a\nb\nc\nd\ne\n")
+	list, err := loadPrompts(cfg, inputs{dir: dir})
+	if err != nil || len(list) != 4 || list[3].Text != "d" {
+		t.Errorf("%v, %v", list, err)
+	}
+	for text, want := range map[string]string{"a\nb\nc\n": "lower one of them", "a\nb\na\nd\n": "held out"} {
+		writeTestFile(t, filepath.Join(dir, "p.txt"), text)
+		if _, err := loadPrompts(cfg, inputs{dir: dir}); codeOf(err) != exitBadInput || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v; want %q", text, err, want)
+		}
+	}
+}

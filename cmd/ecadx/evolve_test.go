@@ -1,0 +1,337 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"ecadx/bench"
+	ecad "ecadx/cgo"
+	"ecadx/dit"
+	"ecadx/ga/study"
+	"ecadx/schedule"
+)
+
+// smallSearch takes a few seconds.
+const smallSearch = `[model]
+steps = 4
+[search]
+population = 6
+generations = 4
+seed = 3
+[objectives]
+baselines = ["fora:2"]
+[prompts]
+count = 4
+heldout = 2
+[seeds]
+heuristics = ["fora:2", "random:0.3:1", "attn-every:2", "random:0.2:5"]
+`
+
+// start runs evolve and returns once it has printed a line with want, or has ended.
+func start(t *testing.T, dir, want string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(builtCommand, args...)
+	cmd.Dir = dir
+	pipe, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(pipe)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), want) {
+			go func() {
+				for lines.Scan() { // keep the pipe empty
+				}
+			}()
+			return cmd
+		}
+	}
+	t.Fatalf("%v ended without %q", args, want)
+	return nil
+}
+
+// TestEvolve runs a small search to its end, interrupted in several ways and not at all: the same front, byte for byte.
+func TestEvolve(t *testing.T) {
+	needsModel(t)
+	dir := t.TempDir()
+	writeTestFile(t, filepath.Join(dir, "s.toml"), smallSearch)
+	if out := succeed(t, dir, "evolve", "s.toml", "--check"); !strings.Contains(out, "valid") || fileExists(dir, "s") {
+		t.Errorf("--check: %s", out)
+	}
+	front := succeedJSON[study.Front](t, dir, "evolve", "s.toml")
+	whole := readTestFile(t, filepath.Join(dir, "s", "front.json"))
+	checkStudy(t, filepath.Join(dir, "s"), &front)
+
+	// Ctrl-C finishes the batch, saves and leaves with 130.
+	cmd := start(t, dir, "generation 1/", "evolve", "s.toml", "--out", "interrupted")
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != int(exitInterrupted) || fileExists(dir, "interrupted/front.json") {
+		t.Errorf("after an interrupt: exit %d", code)
+	}
+	// Then it is killed, twice, and goes on with another number of threads.
+	for _, at := range []string{"goes on", "generation 3/"} {
+		cmd = start(t, dir, at, "evolve", "s.toml", "--out", "interrupted", "--threads", "1")
+		if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Wait()
+	}
+	succeed(t, dir, "evolve", "--resume", "--out", "interrupted")
+	if got := readTestFile(t, filepath.Join(dir, "interrupted", "front.json")); !bytes.Equal(got, whole) {
+		t.Errorf("interrupted and killed it ends with another front:\n%s\nwant\n%s", got, whole)
+	}
+	// Another run of the same command finds everything done.
+	again := succeedJSON[struct {
+		Run runReport `json:"run"`
+	}](t, dir, "evolve", "s.toml")
+	if again.Run.NewImages != 0 || again.Run.Mismatches != 0 || !bytes.Equal(readTestFile(t, filepath.Join(dir, "s", "front.json")), whole) {
+		t.Errorf("run again: %+v", again.Run)
+	}
+	checkDrift(t, dir)
+
+	// The strip can be drawn again, and a schedule of the front be run.
+	os.RemoveAll(filepath.Join(dir, "s", "samples"))
+	succeed(t, dir, "generate", "--from-study", "s")
+	if !fileExists(dir, "s/samples/strip.png") {
+		t.Error("generate --from-study draws nothing")
+	}
+	refuse(t, dir, exitBadInput, "--force", "generate", "--from-study", "s")
+	succeed(t, dir, "generate", "-p", ringPrompt, "--steps", "4", "--schedule", filepath.Join("s", front.Front[0].File), "--out", "p.png")
+}
+
+func fileExists(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name)))
+	return err == nil
+}
+
+// checkStudy checks the files of a finished study against its front.
+func checkStudy(t *testing.T, dir string, f *study.Front) {
+	t.Helper()
+	if len(f.Front) == 0 || len(f.Baselines) != 1 || len(f.Seeds) != 4 || f.HeldOut.Prompts != 2 || f.Quality != "scene" || f.Cost != "macs" {
+		t.Fatalf("%d schedules, %d baselines, %d seeds, %+v", len(f.Front), len(f.Baselines), len(f.Seeds), f.HeldOut)
+	}
+	for _, list := range [][]study.FrontEntry{f.Front, f.Baselines, f.Seeds, {f.Uncached}} {
+		for _, e := range list {
+			s, err := schedule.ReadFile(filepath.Join(dir, e.File))
+			if err != nil || s.Schedule().Hash().String() != e.Hash {
+				t.Errorf("%s is not schedule %s: %v", e.File, e.Hash, err)
+			}
+			if e.HeldOutQuality == nil || e.MACsRatio < 1 || e.Cost <= 0 {
+				t.Errorf("%+v", e)
+			}
+		}
+	}
+	var macs []macsLine
+	out := succeed(t, dir, "schedule", "macs", f.Front[0].File, "--json")
+	if err := json.Unmarshal([]byte(out), &macs); err != nil || float64(macs[0].TotalMACs) != f.Front[0].Cost || macs[0].Ratio != f.Front[0].MACsRatio {
+		t.Errorf("macs says %+v, the front %v and %v: %v", macs, f.Front[0].Cost, f.Front[0].MACsRatio, err)
+	}
+	for _, name := range []string{"config.toml", "front.svg", "run.json", "samples/strip.png"} {
+		if !fileExists(dir, name) {
+			t.Errorf("the study lacks %s", name)
+		}
+	}
+	cfg, err := studyConfig(dir)
+	if err != nil || cfg.Model.Device != "cpu" || cfg.Model.DType == "auto" || cfg.Model.Batch == 0 || cfg.Model.Resolution != "64" || cfg.Model.Guidance == 0 {
+		t.Errorf("the frozen configuration is not resolved: %+v, %v", cfg.Model, err)
+	}
+}
+
+// checkDrift changes one thing at a time; each must be named.
+func checkDrift(t *testing.T, dir string) {
+	t.Helper()
+	for want, text := range map[string]string{
+		"search.seed is 3 in the study, 4 now":    strings.Replace(smallSearch, "seed = 3", "seed = 4", 1),
+		"prompts.count is 4 in the study":         strings.Replace(smallSearch, "count = 4", "count = 5", 1),
+		"objectives.quality is \"scene\" in the ": strings.Replace(smallSearch, "[objectives]", "[objectives]\nquality = \"psnr\"", 1),
+	} {
+		writeTestFile(t, filepath.Join(dir, "drift.toml"), text)
+		refuse(t, dir, exitBadInput, want, "evolve", "drift.toml", "--out", "s")
+	}
+	writeTestFile(t, filepath.Join(dir, "foreign", "notes.txt"), "x")
+	refuse(t, dir, exitBadInput, "not a study", "evolve", "s.toml", "--out", "foreign")
+}
+
+// TestEvolveFromFiles searches another model's way: prompts and a seed from files, PSNR, FLOPs.
+func TestEvolveFromFiles(t *testing.T) {
+	needsModel(t)
+	dir := t.TempDir()
+	writeTestFile(t, filepath.Join(dir, "in", "p.txt"), "a cat\na red house, with a door\na third\n")
+	succeed(t, dir, "schedule", "make", "random:0.5:9", "--steps", "3", "--out", "in/seed.json")
+	writeTestFile(t, filepath.Join(dir, "in", "s.toml"), `[model]
+steps = 3
+device = "cpu"
+dtype = "float32"
+[search]
+population = 4
+generations = 2
+[objectives]
+quality = "psnr"
+cost = "flops"
+baselines = []
+[prompts]
+file = "p.txt"
+count = 2
+heldout = 1
+[seeds]
+heuristics = ["fora:2"]
+files = ["seed.json"]
+`)
+	front := succeedJSON[study.Front](t, dir, "evolve", "in/s.toml", "--out", "study")
+	if front.Uncached.Quality == nil || *front.Uncached.Quality != 100 || front.Cost != "flops" || len(front.Seeds) != 2 || front.Seeds[1].Name != "seed" {
+		t.Errorf("%+v", front)
+	}
+	for _, e := range front.Front {
+		if *e.Quality >= 100 || *e.Quality < 3 {
+			t.Errorf("%s has %v dB", e.Hash, *e.Quality)
+		}
+	}
+	// Moved away from its inputs the study goes on by itself.
+	if err := os.Rename(filepath.Join(dir, "study"), filepath.Join(dir, "moved")); err != nil {
+		t.Fatal(err)
+	}
+	os.RemoveAll(filepath.Join(dir, "in"))
+	succeed(t, dir, "evolve", "--resume", "--out", "moved")
+	succeed(t, dir, "generate", "--from-study", "moved", "--force")
+}
+
+// TestLatencyIsMeasuredOnce: the table is frozen with the configuration, and costs come from it.
+func TestLatencyIsMeasuredOnce(t *testing.T) {
+	table := &bench.LatencyTable{Model: "mini-pixart", Batch: 1, CostTable: bench.CostTable{Family: "pixart", Blocks: []int{1}, Steps: 2, Once: 1, Step: 2}}
+	for range 3 {
+		table.Cells = append(table.Cells, bench.CellCost{Compute: 10, Reuse: 0.5})
+	}
+	data, err := table.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := defaultEvolveConfig()
+	cfg.Objectives.Cost, cfg.Latency = string(costLatency), &latencySection{Table: string(data)}
+	e := &evolution{options: &options{}, plan: &searchPlan{cfg: cfg}, path: "c.toml"}
+	cost, err := e.latency(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := schedule.Resolve("fora:2", schedule.Shape{Family: schedule.PixArt, Steps: 2, Blocks: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := cost.Cost(s.Schedule); err != nil || got != 1+2*2+3*10+3*0.5 {
+		t.Errorf("fora:2 costs %v, %v", got, err)
+	}
+	e.plan.cfg.Latency.Table = `{"blocks":`
+	if _, err := e.latency(t.Context()); codeOf(err) != exitBadInput {
+		t.Errorf("a damaged table: %v", err)
+	}
+}
+
+func TestStripEntries(t *testing.T) {
+	front := func(ratios ...float64) *study.Front {
+		f := &study.Front{}
+		for i := len(ratios) - 1; i >= 0; i-- {
+			q := 1 / ratios[i]
+			f.Front = append(f.Front, study.FrontEntry{Name: fmt.Sprint(ratios[i]), Quality: &q, MACsRatio: ratios[i]})
+		}
+		return f
+	}
+	for _, c := range []struct {
+		ratios []float64
+		want   string
+	}{
+		{nil, ""}, {[]float64{2}, "2"}, {[]float64{1.3, 2, 3}, "1.3 2 3"}, {[]float64{1.1, 1.2, 2, 2.1, 3.9, 4}, "1.2 2.1 3.9"}, {[]float64{1, 1.01, 1.02, 8}, "1.01 1.02 8"},
+	} {
+		var got []string
+		for _, e := range stripEntries(front(c.ratios...)) {
+			got = append(got, e.Name)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("of %v: %v, want %s", c.ratios, got, c.want)
+		}
+	}
+}
+
+func TestBeats(t *testing.T) {
+	entry := func(name string, quality, cost float64) study.FrontEntry {
+		return study.FrontEntry{Name: name, Hash: name, Quality: &quality, Cost: cost}
+	}
+	front := []study.FrontEntry{entry("a", 0.5, 10), entry("b", 0.7, 20), entry("c", 0.9, 30)}
+	for _, c := range []struct {
+		e    study.FrontEntry
+		want string
+	}{{entry("x", 0.6, 20), "b"}, {entry("x", 0.6, 19), ""}, {entry("c", 0.9, 30), ""}, {entry("x", 0.4, 40), "c"}, {entry("x", 0.7, 20), "b"}} {
+		if best, ok := beats(front, c.e); best.Name != c.want || ok != (c.want != "") {
+			t.Errorf("%v at %v is beaten by %q, want %q", *c.e.Quality, c.e.Cost, best.Name, c.want)
+		}
+	}
+}
+
+// TestHashModel: the hash sees every byte that is hashed, and random models are their references.
+func TestHashModel(t *testing.T) {
+	hash := func(ref string) string {
+		m, err := dit.Open(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		h, err := hashModel(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	if hash("random:pixart-alpha-256@1") == hash("random:pixart-alpha-256@2") || hash("random:pixart-alpha-256") != hash("random:pixart-alpha-256") {
+		t.Error("random models are not told apart")
+	}
+	dir := filepath.Join(t.TempDir(), "copy")
+	m, err := dit.Open(dit.DefaultModel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := m.Export(dir, dit.ExportOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	before := hash(dir)
+	if before != hash(dit.DefaultModel) {
+		t.Error("an exported copy has another hash")
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "vae", "*.safetensors"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no weights in %s: %v", dir, err)
+	}
+	data := readTestFile(t, files[0])
+	data[len(data)-1] ^= 1
+	writeTestFile(t, files[0], string(data))
+	if hash(dir) == before {
+		t.Error("a changed weight does not change the hash")
+	}
+}
+
+func TestChooseDevice(t *testing.T) {
+	o := &options{device: deviceChoice{auto: true}}
+	if b, _, err := o.chooseDevice(); err != nil || b == ecad.Reference {
+		t.Errorf("auto is %v, %v", b, err)
+	}
+	o.device = deviceChoice{backend: ecad.Reference, ordinal: 5}
+	if _, _, err := o.chooseDevice(); codeOf(err) != exitNoDevice {
+		t.Errorf("the sixth reference device: %v", err)
+	}
+	o.dtype = dtypeChoice{auto: true}
+	if d, err := o.chooseDType(ecad.Reference, 0); err != nil || d != dit.Float32 {
+		t.Errorf("reference computes in %v, %v", d, err)
+	}
+}
