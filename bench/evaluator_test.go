@@ -43,7 +43,7 @@ func testConfig(batch int) EvaluatorConfig {
 func testSchedules(t testing.TB, e *Evaluator) []*schedule.Schedule {
 	t.Helper()
 	var list []*schedule.Schedule
-	for _, ref := range []string{"none", "fora:2", "fora:3", "random:0.5:1", "random:0.3:2"} {
+	for _, ref := range []string{"none", "fora:2", "fora:3", "random:0.5:1"} {
 		g, err := schedule.Resolve(ref, e.p.Model.Shape(testSteps))
 		if err != nil {
 			t.Fatal(err)
@@ -77,13 +77,13 @@ func TestSharedEqualsUnshared(t *testing.T) {
 	for _, dtype := range []dit.DType{dit.Float32, dit.BFloat16} {
 		e := openEvaluator(t, testConfig(4), dtype)
 		list := testSchedules(t, e)
-		ids := []ga.ImageID{0, 1, 2, 3, 4, 5}
+		ids := []ga.ImageID{0, 1, 2, 3, 4, 5} // two batches, the second filled up
 		shared := pictures(t, e, list, ids)
 		if run, asked := e.Sharing(); !(run < asked) {
 			t.Errorf("%v: %d steps run of %d: nothing was shared", dtype, run, asked)
 		}
 		for s := range list {
-			for _, k := range []int{0, 3, 5} {
+			for _, k := range []int{0, 5} {
 				alone := pictures(t, e, list[s:s+1], []ga.ImageID{ids[k]})[0][0]
 				if shared[s][k] == nil || !bytes.Equal(alone.Pix, shared[s][k].Pix) {
 					t.Errorf("%v: schedule %d, image %d: another picture alone than with others", dtype, s, k)

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	ecad "ecadx/cgo"
+	"ecadx/dit/program"
 )
 
 // ImageDecoder turns latents into pictures with the decoder of a snapshot's autoencoder. Safe for concurrent use.
@@ -124,13 +125,19 @@ func toPicture(values []float32, h, w int) (*image.NRGBA, error) {
 	return img, nil
 }
 
+// Compile makes the decoder for latents [batch, Cz, height, width] as the sampler leaves them. Its ios are latents and image, float32
+// [batch, H, W, 3], about -1 to 1.
+func (d *ImageDecoder) Compile(batch, height, width int, dtype DType) (*program.Program, error) {
+	return d.cfg.compile(batch, height, width, dtype, d.old)
+}
+
 func (d *ImageDecoder) program(key decoderKey) (*Loaded, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if p, ok := d.programs[key]; ok {
 		return p, nil
 	}
-	compiled, err := d.cfg.compile(key.batch, key.h, key.w, key.dtype, d.old)
+	compiled, err := d.Compile(key.batch, key.h, key.w, key.dtype)
 	if err != nil {
 		return nil, err
 	}

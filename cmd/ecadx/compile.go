@@ -259,12 +259,6 @@ func writeProgram(dir, name string, p *program.Program) (manifestProgram, error)
 	return m, nil
 }
 
-// decoderCompiler is an image decoder that gives its program away.
-type decoderCompiler interface {
-	// Compile compiles the decoder for a batch of latents of height x width.
-	Compile(batch, height, width int, dtype dit.DType) (*program.Program, error)
-}
-
 // decoder compiles the model's decoder; nil when it has none. The caller closes the tensors.
 func (t *task) decoder(env *environment) (*program.Program, *dit.Tensors, error) {
 	if !hasPart(t.model, dit.VAE) {
@@ -275,12 +269,7 @@ func (t *task) decoder(env *environment) (*program.Program, *dit.Tensors, error)
 		return nil, nil, badModel(err)
 	}
 	defer d.Close()
-	compiler, ok := any(d).(decoderCompiler)
-	if !ok {
-		t.remark(env, "%s: this build cannot compile the decoder: %s is left out", t.command, decoderFile)
-		return nil, nil, nil
-	}
-	p, err := compiler.Compile(t.batch, t.size.LatentHeight, t.size.LatentWidth, t.dtype)
+	p, err := d.Compile(t.batch, t.size.LatentHeight, t.size.LatentWidth, t.dtype)
 	if err != nil {
 		return nil, nil, badModel(err)
 	}
