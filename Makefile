@@ -11,7 +11,7 @@ STAMP      := cgo/libecad_stamp.h
 GO_SRC     := $(shell find . -name '*.go' -not -path './$(BUILD)/*' 2>/dev/null)
 GO_LDFLAGS := -X main.commit=$(COMMIT)
 
-.PHONY: all lib demo test test-c test-go race lint bench goldens install uninstall clean help deps sz
+.PHONY: all lib demo test test-c test-go race lint bench install clean help deps sz
 
 all: $(BUILD)/ecadx ## build the command and the library (default)
 
