@@ -17,6 +17,7 @@ namespace {
 // ---- what differs between the two major versions -----------------------------------------------------------------
 
 #if DNNL_VERSION_MAJOR >= 3
+constexpr dnnl_cpu_isa_t kNoBound = dnnl_cpu_isa_default;
 using DescRef = const_dnnl_memory_desc_t;
 
 class Desc {
@@ -49,6 +50,7 @@ dnnl_status_t conv_desc(dnnl_primitive_desc_t* pd, dnnl_engine_t engine, DescRef
 }
 dnnl_status_t append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t kind, float alpha) { return dnnl_post_ops_append_eltwise(ops, kind, alpha, 0.f); }
 #else
+constexpr dnnl_cpu_isa_t kNoBound = dnnl_cpu_isa_all;
 using DescRef = const dnnl_memory_desc_t*;
 
 class Desc {
@@ -200,19 +202,19 @@ class Tile final : public Primitive {
   std::vector<Args> args_;
 };
 
-// The upper bound of a device as oneDNN counts; 0: none.
+// The upper bound of a device as oneDNN counts.
 dnnl_cpu_isa_t isa_bound(int32_t isa) {
   switch (isa) {
     case ECAD_ISA_GENERIC: return dnnl_cpu_isa_sse41;
     case ECAD_ISA_AVX2: return dnnl_cpu_isa_avx2;
     case ECAD_ISA_AVX512: return dnnl_cpu_isa_avx512_core_bf16;
-    default: return dnnl_cpu_isa_all;
+    default: return kNoBound;
   }
 }
 
 Status bound_isa(int32_t isa) {
   const dnnl_cpu_isa_t bound = isa_bound(isa);
-  if (bound == dnnl_cpu_isa_all) return Status::ok();
+  if (bound == kNoBound) return Status::ok();
   (void)dnnl_set_max_cpu_isa(bound);  // refused once oneDNN has been used: what counts is what it does now
   const auto now = static_cast<uint32_t>(dnnl_get_effective_cpu_isa());
   if ((now & ~static_cast<uint32_t>(bound)) == 0) return Status::ok();
