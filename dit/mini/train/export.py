@@ -1,5 +1,6 @@
 """Writes a run as a snapshot in diffusers' layout, float16, with the averaged transformer weights."""
 import argparse
+import json
 import pathlib
 import shutil
 
@@ -49,6 +50,12 @@ def export(run, out, averaged=True):
     shutil.copyfile(run / "tokenizer" / "spiece.model", out / "tokenizer" / "spiece.model")
     (out / "tokenizer" / "tokenizer_config.json").write_text(TOKENIZER)
     (out / "model_index.json").write_text(INDEX)
+    for path in out.glob("*/*.json"):  # where a part was loaded from is nobody's business
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    for path in out.glob("*/*"):
+        path.chmod(0o644)
     return state["step"]
 
 
