@@ -94,7 +94,8 @@ func report(w io.Writer, err error) exitCode {
 		return code
 	}
 	text := err.Error()
-	if code == exitInterrupted && !errors.Is(err, ga.ErrInterrupted) {
+	var own *commandError
+	if said := errors.As(err, &own) && own.code == code; code == exitInterrupted && !said {
 		text = "interrupted: nothing was lost but the work at hand: run the command again"
 	}
 	// Commands and packages call themselves "ecadx generate" and "ecadx/ga"; the line starts with the name once.

@@ -57,6 +57,22 @@ func TestReportIsOneLine(t *testing.T) {
 	}
 }
 
+func TestReportOfInterrupts(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{newError(exitInterrupted, "evolve: interrupted: 12 scores are saved in d: run it again"), "ecadx: evolve: interrupted: 12 scores are saved in d: run it again\n"},
+		{errors.Join(newError(exitInterrupted, "evolve: interrupted: saved: run it again"), nil), "ecadx: evolve: interrupted: saved: run it again\n"},
+		{badInput(context.Canceled), "ecadx: interrupted: nothing was lost but the work at hand: run the command again\n"},
+	} {
+		var b bytes.Buffer
+		if code := report(&b, c.err); code != exitInterrupted || b.String() != c.want {
+			t.Errorf("%v: exit %d, %q; want %q", c.err, code, b.String(), c.want)
+		}
+	}
+}
+
 func TestNearest(t *testing.T) {
 	known := []string{"generate", "evolve", "schedule", "search.population", "search.generations"}
 	for name, want := range map[string]string{"genrate": "generate", "evlove": "evolve", "search.poplation": "search.population", "gen": "generate", "xyzzy": "", "": ""} {

@@ -176,7 +176,15 @@ func (e *evolution) run(ctx context.Context) (err error) {
 	if err != nil {
 		return badModel(err)
 	}
-	show := e.newSearchProgress(evaluator, search)
+	none, err := schedule.New(p.shape)
+	if err != nil {
+		return err
+	}
+	base, err := cost.Cost(none)
+	if err != nil {
+		return err
+	}
+	show := e.newSearchProgress(evaluator, search, base)
 	stop := e.hint(ctx)
 	res, err := ga.Run(ctx, search, ga.Deps{Evaluator: evaluator, Cost: cost, MACs: macs, Log: st, Progress: show.update, Abort: e.env.abort})
 	stop()
@@ -283,5 +291,5 @@ func (e *evolution) finish(ctx context.Context, st *study.Study, res *ga.Result,
 			Run   *runReport `json:"run"`
 		}{front, e.dir, run})
 	}
-	return printFront(e.env.stdout, e.dir, front, e.plan)
+	return printFront(e.env.stdout, e.env.program, e.dir, front, e.plan)
 }

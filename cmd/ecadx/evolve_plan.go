@@ -136,6 +136,9 @@ func (p *searchPlan) open(where string) error {
 		return err
 	}
 	if p.size, err = o.pictureSize(p.session); err != nil {
+		if codeOf(err) != exitUsage {
+			return err
+		}
 		return inputError("%s: key \"model.resolution\": %v: change it", where, err)
 	}
 	p.shape = p.model.Shape(c.Steps)

@@ -41,7 +41,7 @@ func beats(front []study.FrontEntry, e study.FrontEntry) (best study.FrontEntry,
 }
 
 // printFront writes a study's result for people: the front, what it is compared with, and what to try next.
-func printFront(w io.Writer, dir string, f *study.Front, p *searchPlan) error {
+func printFront(w io.Writer, program, dir string, f *study.Front, p *searchPlan) error {
 	var b strings.Builder
 	on := "the searched prompts"
 	if f.HeldOut.Prompts > 0 {
@@ -85,8 +85,8 @@ func printFront(w io.Writer, dir string, f *study.Front, p *searchPlan) error {
 			model = " --model " + p.cfg.Model.Path
 		}
 		text := p.prompts[0].Text
-		fmt.Fprintf(&b, "  ecadx generate%s -p %q --steps %d --schedule %s --compare\n", model, text, p.cfg.Model.Steps, filepath.Join(dir, e.File))
-		fmt.Fprintf(&b, "  ecadx schedule show %s\n", filepath.Join(dir, e.File))
+		fmt.Fprintf(&b, "  %s generate%s -p %q --steps %d --schedule %s --compare\n", program, model, text, p.cfg.Model.Steps, filepath.Join(dir, e.File))
+		fmt.Fprintf(&b, "  %s schedule show %s\n", program, filepath.Join(dir, e.File))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -17,11 +17,13 @@ type searchProgress struct {
 	search    ga.Config
 	start     time.Time
 	workers   int
+	base      float64 // cost of the uncached schedule
 	last      ga.Progress
 }
 
-func (e *evolution) newSearchProgress(evaluator *bench.Evaluator, search ga.Config) *searchProgress {
-	return &searchProgress{line: e.newProgress(e.env, "evolve", "", 0), evaluator: evaluator, search: search, start: time.Now(), workers: len(e.plan.session.Workers)}
+func (e *evolution) newSearchProgress(evaluator *bench.Evaluator, search ga.Config, base float64) *searchProgress {
+	return &searchProgress{line: e.newProgress(e.env, "evolve", "", 0), evaluator: evaluator, search: search, start: time.Now(), base: base,
+		workers: len(e.plan.session.Workers)}
 }
 
 // rate is images per second of this process.
@@ -72,7 +74,11 @@ func (s *searchProgress) note(p ga.Progress) string {
 	case ga.PhaseFinished:
 		return fmt.Sprintf("done in %s: %.1f images/s, %.2fx by sharing", shortDuration(time.Since(s.start)), s.rate(), s.sharing())
 	}
-	text += fmt.Sprintf(": front of %d, hypervolume %.4f, %.1f images/s, %.2fx by sharing", len(p.Front), p.Hypervolume, s.rate(), s.sharing())
+	text += fmt.Sprintf(": front of %d", len(p.Front))
+	if n := len(p.Front); n > 0 && p.Front[0].Cost > 0 {
+		text += fmt.Sprintf(" (%.2fx to %.2fx less)", s.base/p.Front[n-1].Cost, s.base/p.Front[0].Cost)
+	}
+	text += fmt.Sprintf(", hypervolume %.4f, %.1f images/s, %.2fx by sharing", p.Hypervolume, s.rate(), s.sharing())
 	if left, ok := s.left(p); ok {
 		text += ", " + shortDuration(left) + " left"
 	}

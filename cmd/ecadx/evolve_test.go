@@ -35,10 +35,10 @@ heldout = 2
 heuristics = ["fora:2", "random:0.3:1", "attn-every:2", "random:0.2:5"]
 `
 
-// start runs evolve and returns once it has printed a line with want, or has ended.
-func start(t *testing.T, dir, want string, args ...string) *exec.Cmd {
+// start runs evolve and returns once it has printed a line with want; the lines after it come through rest.
+func start(t *testing.T, dir, want string, args ...string) (cmd *exec.Cmd, rest <-chan string) {
 	t.Helper()
-	cmd := exec.Command(builtCommand, args...)
+	cmd = exec.Command(builtCommand, args...)
 	cmd.Dir = dir
 	pipe, err := cmd.StderrPipe()
 	if err != nil {
@@ -50,15 +50,19 @@ func start(t *testing.T, dir, want string, args ...string) *exec.Cmd {
 	lines := bufio.NewScanner(pipe)
 	for lines.Scan() {
 		if strings.Contains(lines.Text(), want) {
+			after := make(chan string, 1)
 			go func() {
-				for lines.Scan() { // keep the pipe empty
+				text := ""
+				for lines.Scan() {
+					text += lines.Text() + "\n"
 				}
+				after <- text
 			}()
-			return cmd
+			return cmd, after
 		}
 	}
 	t.Fatalf("%v ended without %q", args, want)
-	return nil
+	return nil, nil
 }
 
 // TestEvolve runs a small search to its end, interrupted in several ways and not at all: the same front, byte for byte.
@@ -74,9 +78,12 @@ func TestEvolve(t *testing.T) {
 	checkStudy(t, filepath.Join(dir, "s"), &front)
 
 	// Ctrl-C finishes the batch, saves and leaves with 130.
-	cmd := start(t, dir, "generation 1/", "evolve", "s.toml", "--out", "interrupted")
+	cmd, rest := start(t, dir, "generation 1/", "evolve", "s.toml", "--out", "interrupted")
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
+	}
+	if text := <-rest; !strings.Contains(text, "are saved in interrupted: run the same command again") {
+		t.Errorf("an interrupted search says %q", text)
 	}
 	cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != int(exitInterrupted) || fileExists(dir, "interrupted/front.json") {
@@ -84,10 +91,11 @@ func TestEvolve(t *testing.T) {
 	}
 	// Then it is killed, twice, and goes on with another number of threads.
 	for _, at := range []string{"goes on", "generation 3/"} {
-		cmd = start(t, dir, at, "evolve", "s.toml", "--out", "interrupted", "--threads", "1")
+		cmd, rest = start(t, dir, at, "evolve", "s.toml", "--out", "interrupted", "--threads", "1")
 		if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
+		<-rest
 		cmd.Wait()
 	}
 	succeed(t, dir, "evolve", "--resume", "--out", "interrupted")

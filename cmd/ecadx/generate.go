@@ -162,7 +162,7 @@ func (g *generation) run(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		plan.schedules = append(plan.schedules, none)
+		plan.schedules, plan.timing = append(plan.schedules, none), compared
 	}
 	for i := range files {
 		plan.prompts = append(plan.prompts, encoded[1+i/g.images])

@@ -26,6 +26,7 @@ func main() { os.Exit(int(run(os.Args, os.Stdout, os.Stderr))) }
 // environment is what commands reach besides their options; see environmentOf.
 type environment struct {
 	stdout, stderr io.Writer
+	program        string // as it was called
 	// abort is closed by the second interrupt: stop at once instead of finishing the batch at work.
 	abort <-chan struct{}
 }
@@ -40,15 +41,12 @@ func run(args []string, stdout, stderr io.Writer) (code exitCode) {
 	defer func() {
 		if p := recover(); p != nil {
 			fmt.Fprintf(stderr, "ecadx: internal error: %s: please report this with the command line\n", oneLine(fmt.Sprint(p)))
-			if os.Getenv("ECADX_DEBUG") != "" {
-				panic(p)
-			}
 			code = exitFailed
 		}
 	}()
 	ctx, abort, stop := interrupts()
 	defer stop()
-	app := newApp(&environment{stdout: stdout, stderr: stderr, abort: abort})
+	app := newApp(&environment{stdout: stdout, stderr: stderr, abort: abort, program: calledAs(args)})
 	if len(args) > 1 && args[1] == completeCommand {
 		for _, line := range completions(app, args[2:]) {
 			fmt.Fprintln(stdout, line)
@@ -60,6 +58,14 @@ func run(args []string, stdout, stderr io.Writer) (code exitCode) {
 		err = app.RunContext(ctx, ordered)
 	}
 	return report(stderr, err)
+}
+
+// calledAs is how the user calls the command, for commands that are printed to be tried next.
+func calledAs(args []string) string {
+	if len(args) == 0 || !strings.ContainsRune(args[0], os.PathSeparator) {
+		return "ecadx"
+	}
+	return args[0]
 }
 
 // interrupts returns a context that the first interrupt cancels and a channel that the second one closes; the third ends the process.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"image"
 	"sync"
 	"time"
@@ -25,6 +26,7 @@ type picturePlan struct {
 	negative  dit.Prompt
 	schedules []*schedule.Schedule
 	check     finiteCheck
+	timing    timing
 	progress  *progress // counts steps
 }
 
@@ -36,12 +38,19 @@ const (
 	checked
 )
 
+// timing says what the times are for.
+type timing uint8
+
+const (
+	casual   timing = iota
+	compared        // of schedules with one another: a small model runs once before, so that none pays for cold caches
+)
+
 // made is one picture with the time it took per image, in milliseconds.
 type made struct {
-	picture   *image.NRGBA
-	ms        float64 // denoising
-	decodeMS  float64
-	scheduleN int
+	picture  *image.NRGBA
+	ms       float64 // denoising
+	decodeMS float64
 }
 
 // makePictures makes the pictures and hands those of each job, one per schedule, to use; from several goroutines at a time, one call per job.
@@ -90,7 +99,7 @@ func (r *rendering) all(ctx context.Context) error {
 	for _, w := range r.Workers {
 		wg.Go(func() {
 			for from := range work {
-				if err := r.one(ctx, w, from); err != nil {
+				if err := r.guarded(ctx, w, from); err != nil {
 					cancel(err)
 					return
 				}
@@ -108,6 +117,16 @@ feed:
 	close(work)
 	wg.Wait()
 	return context.Cause(ctx)
+}
+
+// guarded turns a panic, which only the goroutine itself can catch, into an error.
+func (r *rendering) guarded(ctx context.Context, w *dit.Worker, from int) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v: please report this with the command line", p)
+		}
+	}()
+	return r.one(ctx, w, from)
 }
 
 // one makes a batch of jobs under every schedule. The last batch is filled up with copies, so that all share a program.
@@ -132,6 +151,13 @@ func (r *rendering) one(ctx context.Context, w *dit.Worker, from int) error {
 		seeds[i] = r.plan.seeds[job]
 	}
 	in.Latents = r.Model.Noise(seeds, r.height, r.width)
+	if r.plan.timing == compared && len(r.Workers) > 1 && from < r.batch*len(r.Workers) {
+		warm := *r
+		warm.plan.progress = nil
+		if _, err := warm.run(ctx, w, loop, in, 0); err != nil {
+			return err
+		}
+	}
 	results := make([][]made, n)
 	for k := range r.plan.schedules {
 		batch, err := r.run(ctx, w, loop, in, k)
@@ -182,7 +208,7 @@ func (r *rendering) run(ctx context.Context, w *dit.Worker, loop *dit.Loop, in d
 	decoded := time.Since(start)
 	out := make([]made, len(pictures))
 	for i, p := range pictures {
-		out[i] = made{picture: p, ms: milliseconds(denoised) / float64(r.batch), decodeMS: milliseconds(decoded) / float64(r.batch), scheduleN: k}
+		out[i] = made{picture: p, ms: milliseconds(denoised) / float64(r.batch), decodeMS: milliseconds(decoded) / float64(r.batch)}
 	}
 	return out, nil
 }
