@@ -56,7 +56,7 @@ test: test-c test-go ## every test (what CI runs)
 test-c: | $(BUILD)/.deps ## the library's own tests, under ASan and UBSan
 	@cmake -S . -B $(BUILD)/sanitize -DECAD_SANITIZE=ON -DECAD_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >$(BUILD)/sanitize.log 2>&1 || { cat $(BUILD)/sanitize.log; exit 1; }
 	@cmake --build $(BUILD)/sanitize -j $(JOBS)
-	@cd $(BUILD)/sanitize && ctest --output-on-failure
+	@cd $(BUILD)/sanitize && ctest -j $(JOBS) --output-on-failure
 
 test-go: $(BUILD)/ecadx
 	$(GO) test ./...
