@@ -84,11 +84,12 @@ type latencySection struct {
 func defaultEvolveConfig() evolveConfig {
 	return evolveConfig{
 		Model:      modelSection{Path: dit.DefaultModel, Device: "auto", DType: "auto", Steps: defaultSteps},
-		Search:     searchSection{Mode: ga.ModeECAD.String(), Population: 16, Generations: 10, Crossover: 0.9, Points: 4, ChildProb: 0.7, BitProb: 0.01, MinDiff: 1},
+		Search:     searchSection{Mode: ga.ModeECAD.String(), Population: 20, Generations: 6, Crossover: 0.9, Points: 4, ChildProb: 0.7, BitProb: 0.01, MinDiff: 1},
 		Objectives: objectiveSection{Quality: "scene", Cost: string(costMACs), Baselines: []string{"fora:2", "fora:3", "fora:4", "fora:5"}},
-		Prompts:    promptSection{Builtin: true, Count: 24, ImagesPerPrompt: 1, HeldOut: 64},
+		Prompts:    promptSection{Builtin: true, Count: 32, ImagesPerPrompt: 1, HeldOut: 64},
 		Seeds: seedSection{Heuristics: []string{
-			"fora:2", "fora:3", "fora:4", "fora:5", "attn-every:2", "attn-every:4", "evenly:attn1:8:10", "evenly:ff:8:10", "evenly:attn2:8:10", "tgate:10:2"}, Files: []string{}},
+			"fora:2", "fora:3", "fora:4", "fora:5", "fora:7", "attn-every:3", "evenly:attn1:8:10", "evenly:ff:8:10", "evenly:attn2:8:10", "evenly:attn2:8:18",
+			"tgate:6:1", "tgate:10:2", "random:0.1:1"}, Files: []string{}},
 	}
 }
 
