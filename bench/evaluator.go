@@ -18,7 +18,7 @@ import (
 
 // EvaluatorConfig says what an Evaluator makes pictures of. Everything here changes scores and belongs into a study's fingerprint.
 type EvaluatorConfig struct {
-	Prompts         []string // image ID i is prompt i/ImagesPerPrompt with seed i%ImagesPerPrompt + Seed
+	Prompts         []string // image ID i is prompt i/ImagesPerPrompt with noise seed Seed + i: no two images share their noise
 	ImagesPerPrompt int
 	Seed            int64
 	Negative        string
@@ -83,7 +83,7 @@ func (e *Evaluator) Images() int { return len(e.cfg.Prompts) * e.cfg.ImagesPerPr
 
 // Prompt is the prompt number and the noise seed of an image.
 func (e *Evaluator) Prompt(id ga.ImageID) (prompt int, seed int64) {
-	return int(id) / e.cfg.ImagesPerPrompt, e.cfg.Seed + int64(int(id)%e.cfg.ImagesPerPrompt)
+	return int(id) / e.cfg.ImagesPerPrompt, e.cfg.Seed + int64(id)
 }
 
 // Sharing returns how many denoising steps were run and how many there would have been without shared prefixes.

@@ -64,9 +64,9 @@ type promptSection struct {
 	Builtin         bool   `toml:"builtin" doc:"Captions of the miniature's world, search and held-out ones apart."`
 	File            string `toml:"file" doc:"Or a file with a prompt per line, or ECAD's JSON: the first count are searched on, the next heldout are held out."`
 	Count           int    `toml:"count" doc:"Prompts that every candidate is scored on."`
-	ImagesPerPrompt int    `toml:"images_per_prompt" doc:"Images per prompt; image k uses noise seed noise_seed + k."`
+	ImagesPerPrompt int    `toml:"images_per_prompt" doc:"Images per prompt, each with noise of its own."`
 	HeldOut         int    `toml:"heldout" doc:"Prompts that the search never sees: the final front is judged on them."`
-	NoiseSeed       int64  `toml:"noise_seed" doc:"Seed of the noise of each prompt's first image."`
+	NoiseSeed       int64  `toml:"noise_seed" doc:"Noise seed of the first image; each following image, over all prompts, takes the next one."`
 	Negative        string `toml:"negative" doc:"Prompt that guidance moves away from."`
 }
 
@@ -239,7 +239,7 @@ func (c *evolveConfig) validateObjectives(bad func(key, format string, args ...a
 		return bad("prompts.file", "prompts.builtin is true as well: choose one")
 	case !c.Prompts.Builtin && c.Prompts.File == "":
 		return bad("prompts.file", "it is empty and prompts.builtin is false: name a file of prompts")
-	case c.Prompts.NoiseSeed > math.MaxInt64-int64(c.Prompts.ImagesPerPrompt):
+	case c.Prompts.NoiseSeed > math.MaxInt64-math.MaxUint32:
 		return bad("prompts.noise_seed", "%d is too large: image k uses noise_seed + k", c.Prompts.NoiseSeed)
 	}
 	if total := int64(c.Prompts.Count+c.Prompts.HeldOut) * int64(c.Prompts.ImagesPerPrompt); total > math.MaxUint32 {

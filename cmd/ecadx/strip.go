@@ -109,9 +109,9 @@ func (p *searchPlan) drawStrip(ctx context.Context, dir string, f *study.Front, 
 		schedules = append(schedules, r.schedule)
 		columns = append(columns, fmt.Sprintf("%s %.2fx less%s", shortName(e), e.MACsRatio, qualityLabel(e)))
 	}
-	prompts := p.prompts[p.cfg.Prompts.Count:]
+	first, prompts := p.cfg.Prompts.Count, p.prompts[p.cfg.Prompts.Count:]
 	if len(prompts) == 0 {
-		prompts = p.prompts
+		first, prompts = 0, p.prompts
 	}
 	prompts = prompts[:min(len(prompts), stripPrompts)]
 	texts := []string{p.cfg.Prompts.Negative}
@@ -124,8 +124,8 @@ func (p *searchPlan) drawStrip(ctx context.Context, dir string, f *study.Front, 
 		return badModel(err)
 	}
 	plan := picturePlan{size: p.size, steps: p.cfg.Model.Steps, guidance: p.cfg.Model.Guidance, negative: encoded[0], prompts: encoded[1:], schedules: schedules}
-	for range prompts {
-		plan.seeds = append(plan.seeds, p.cfg.Prompts.NoiseSeed)
+	for i := range prompts { // the noise each prompt's first image was scored with
+		plan.seeds = append(plan.seeds, p.cfg.Prompts.NoiseSeed+int64((first+i)*p.cfg.Prompts.ImagesPerPrompt))
 	}
 	tiles := make([][]image.Image, len(prompts))
 	err = p.session.makePictures(ctx, plan, func(job int, pictures []made) error {
