@@ -39,6 +39,7 @@ class CpuBackend final : public Backend {
     if (o.ordinal != 0) return {ECAD_NO_DEVICE, "there is one cpu device: ordinal must be 0"};
     if (o.isa < ECAD_ISA_AUTO || o.isa > ECAD_ISA_AMX) return {ECAD_INVALID_ARGUMENT, "isa is " + std::to_string(o.isa) + ": give one of ECAD_ISA_*"};
     isa_ = best_isa(o.isa);
+    limited_ = isa_ != best_isa(ECAD_ISA_AUTO) || (o.isa == ECAD_ISA_AVX512 && cpu_has_amx_bf16());
     cx_.rows = &row_kernels(isa_);
     ECAD_TRY(Team::create(o.num_threads, &cx_.team));
     const int32_t threads = cx_.team->size();
@@ -49,7 +50,7 @@ class CpuBackend final : public Backend {
 
   void describe(BackendInfo* info) const override {
     info->name = "cpu: " + cpu_name();
-    info->features = cpu_features();
+    info->features = limited_ ? std::string("limited to ") + isa_name(isa_) : cpu_features();
     info->num_threads = cx_.team->size();
     info->fast_bfloat16 = cx_.dnn->native_bf16();
   }
@@ -83,6 +84,7 @@ class CpuBackend final : public Backend {
  private:
   Context cx_;
   Isa isa_ = Isa::kGeneric;
+  bool limited_ = false;  // by the option, below what the machine has
 };
 
 bool computes(DType t) { return t == DType::kF32 || t == DType::kBF16 || t == DType::kF16; }

@@ -76,9 +76,9 @@ ECAD_INLINE vi first(int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _m
 ECAD_INLINE vf zero() { return _mm256_setzero_ps(); }
 ECAD_INLINE vf set(float a) { return _mm256_set1_ps(a); }
 ECAD_INLINE vf load(const float* p) { return _mm256_loadu_ps(p); }
-ECAD_INLINE vf load(const float* p, int n) { return _mm256_maskload_ps(p, first(n)); }
+ECAD_INLINE vf load(const float* p, int n) { return n >= W ? load(p) : _mm256_maskload_ps(p, first(n)); }
 ECAD_INLINE void store(float* p, vf a) { _mm256_storeu_ps(p, a); }
-ECAD_INLINE void store(float* p, vf a, int n) { _mm256_maskstore_ps(p, first(n), a); }
+ECAD_INLINE void store(float* p, vf a, int n) { if (n >= W) store(p, a); else _mm256_maskstore_ps(p, first(n), a); }
 ECAD_INLINE vf fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 ECAD_INLINE vf fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); }
 ECAD_INLINE vf max(vf a, vf b) { return _mm256_max_ps(a, b); }
