@@ -10,7 +10,7 @@ const (
 	// PixArtSize is the height and width in pixels at which the miniature was trained.
 	PixArtSize = 64
 	// PixArtGuidance is the guidance scale at which the miniature draws most captions right.
-	PixArtGuidance = 3.0
+	PixArtGuidance = 3.5
 )
 
 //go:embed pixart

@@ -67,6 +67,7 @@ def main():
     parser.add_argument("--decoder-only", action="store_true")
     parser.add_argument("--out", default="vae")
     parser.add_argument("--scenes", type=int, default=12_000)
+    parser.add_argument("--disguised", type=float, default=0.0, help="share of scenes with other colours and shapes")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--rate", type=float, default=1.5e-3)
@@ -75,7 +76,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
-    images, held = draw_set(args.scenes, 20 + args.seed, 0.5), draw_set(64, 19)
+    images, held = draw_set(args.scenes, 20 + args.seed, args.disguised), draw_set(64, 19)
     vae = AutoencoderKL.from_pretrained(args.init, torch_dtype=torch.float32) if args.init else create()
     vae = vae.to(memory_format=torch.channels_last)
     fixed = torch.from_numpy(encode(vae, images)) if args.decoder_only else None

@@ -41,7 +41,8 @@ def draw(pipe, captions, guidance, first_seed=0, steps=20, batch=25):
         noise = torch.cat([torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(first_seed + i + k))
                            for k in range(len(part))])
         images = pipe(part, num_inference_steps=steps, guidance_scale=guidance, latents=noise, height=scenes.SIZE,
-                      width=scenes.SIZE, use_resolution_binning=False, output_type="np").images
+                      width=scenes.SIZE, use_resolution_binning=False, clean_caption=False,
+                      output_type="np").images
         out.append((images * 255).round().astype(np.uint8))
     return np.concatenate(out)
 
@@ -79,7 +80,7 @@ def main():
     parser.add_argument("--captions", default=str(ROOT / "dit/mini/heldout.txt"),
                         help="a file, or seen:COUNT for captions of trained pairs, or heldout:COUNT for others than the file's")
     parser.add_argument("--count", type=int, help="the first COUNT captions alone")
-    parser.add_argument("--guidance", type=float, nargs="+", default=[2.5])
+    parser.add_argument("--guidance", type=float, nargs="+", default=[3.5])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--json", type=pathlib.Path, help="write the last result there")

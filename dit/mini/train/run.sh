@@ -20,4 +20,4 @@ mkdir -p "$run"
 [ -f "$run/latents.npz" ] || "$python" -u $here/latents.py --run "$run"
 "$python" -u $here/transformer.py --run "$run" --minutes "$minutes" --threads "$threads"
 "$python" $here/export.py --run "$run" dit/mini/pixart
-"$python" $here/evaluate.py dit/mini/pixart --json bench/results/mini-pixart.json --samples dit/mini/samples.png
+"$python" $here/evaluate.py dit/mini/pixart --guidance 3.5 --json bench/results/mini-pixart.json --samples dit/mini/samples.png

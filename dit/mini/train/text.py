@@ -187,7 +187,7 @@ def main():
             with torch.no_grad():
                 report = [f"{name} loss {l:.4f} right {' '.join(f'{x:.4f}' for x in r)}"
                           for name, (l, r) in ((n, reader(*t)) for n, t in tests.items())]
-            print(f"step {step} {time.time() - start:.0f} s: {', '.join(report)}, interaction {float(apart):.4f}",
+            print(f"step {step} {time.time() - start:.0f} s: {', '.join(report)}, interaction {float(apart.detach()):.4f}",
                   flush=True)
         if step == args.steps:
             torch.save(reader.state_dict(), args.run / "reader.tmp")
