@@ -8,7 +8,6 @@ COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LIB        := $(BUILD)/lib/libecad.a
 LIB_SRC    := $(shell find kernels -name '*.cpp' -o -name '*.h' -o -name '*.hpp' 2>/dev/null)
 STAMP      := cgo/libecad_stamp.h
-GO_SRC     := $(shell find . -name '*.go' -not -path './$(BUILD)/*' 2>/dev/null)
 GO_LDFLAGS := -X main.commit=$(COMMIT)
 
 .PHONY: all lib demo test test-c test-go race lint bench install clean help deps sz
@@ -43,11 +42,14 @@ $(STAMP): $(LIB)
 
 # ---- the command ----------------------------------------------------------------------------------------------------
 
-$(BUILD)/ecadx: $(LIB) $(STAMP) $(GO_SRC) go.mod
+# The go command knows best what changed (sources, embedded weights, modules), so it is always asked.
+$(BUILD)/ecadx: $(LIB) $(STAMP) FORCE
 	$(GO) build -trimpath -ldflags '$(GO_LDFLAGS)' -o $@ ./cmd/ecadx
 
 demo: $(BUILD)/ecadx ## search schedules for the built-in miniature and show the front
 	@sh scripts/demo.sh $(BUILD)/ecadx $(BUILD)/demo
+
+FORCE:
 
 # ---- checks ---------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,14 @@ var (
 // period is the parameter of the every-n heuristics.
 var period = Param{Name: "N", Kind: IntParam, Min: 1, Max: MaxSteps, Doc: "compute at every N-th step, from step 0 on"}
 
+// periodParams are the parameters of periods.
+var periodParams = []Param{
+	{Name: "A", Kind: IntParam, Min: 1, Max: MaxSteps, Doc: "self-attention computes at every A-th step"},
+	{Name: "C", Kind: IntParam, Min: 1, Max: MaxSteps, Doc: "cross-attention computes at every C-th step"},
+	{Name: "F", Kind: IntParam, Min: 1, Max: MaxSteps, Doc: "the feed-forward computes at every F-th step"},
+	{Name: "PHASE", Kind: IntParam, Min: 0, Max: MaxSteps, Default: "0", Doc: "a step at which all three compute; the last one keeps details sharp"},
+}
+
 // tgateParams are the parameters of both T-GATE heuristics. With a gate at step
 // 0 cross-attention would be read before it was ever computed, so M starts at 1.
 var tgateParams = []Param{
@@ -46,6 +54,8 @@ var heuristics = []Heuristic{
 		Doc: "FORA: compute every component at every N-th step, reuse in between", build: buildFORA},
 	{Name: "attn-every", Families: bothFamilies, Params: []Param{period}, Example: "attn-every:2",
 		Doc: "compute the attentions at every N-th step, all else always", build: buildAttnEvery},
+	{Name: "periods", Families: pixartOnly, Params: periodParams, Example: "periods:2:4:2",
+		Doc: "FORA with a period of its own for each component: cross-attention changes least and can wait longest", build: buildPeriods},
 	{Name: "evenly", Families: bothFamilies, Example: "evenly:ff:17:9",
 		Params: spacedParams("attn1", "attn2", "ff", "attn"),
 		Doc: "reuse one component in M evenly spread blocks at K evenly spread steps; PixArt: attn1, attn2 or ff; " +
@@ -111,6 +121,18 @@ func buildAttnEvery(g *Generated, a []argument) error {
 		g.Name = fmt.Sprintf("recompute_attn_every_%03d", n)
 	}
 	g.Attributes = everyAttributes(g.Schedule, n)
+	return nil
+}
+
+func buildPeriods(g *Generated, a []argument) error {
+	shape, phase := g.Schedule.shape, a[3].num
+	if phase >= shape.Steps {
+		return fmt.Errorf("PHASE: step %d of %d: use 0 to %d", phase, shape.Steps, shape.Steps-1)
+	}
+	period := map[Component]int{SelfAttn: a[0].num, CrossAttn: a[1].num, FeedForward: a[2].num}
+	g.Schedule.reuseWhere(func(step, _ int, c Component) bool { return step > 0 && (step-phase)%period[c] != 0 })
+	g.Name = fmt.Sprintf("periods_sa_%03d_ca_%03d_ff_%03d_phase_%03d", a[0].num, a[1].num, a[2].num, phase)
+	g.Attributes = affected(g.Schedule)
 	return nil
 }
 

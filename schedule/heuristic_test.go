@@ -92,6 +92,11 @@ func TestEveryHeuristicNamesAndAttributes(t *testing.T) {
 			"[{num_affected_steps 5} {num_affected_blocks 28} {total_num_affected_blocks 420}]", 15 * 56},
 		{"attn-every:4", "recompute_attn_every_004", "attn-every:4", flux20,
 			"[{num_affected_steps 5} {num_affected_blocks 19} {num_affected_blocks_single 38} {total_num_affected_blocks 855}]", 15 * 57},
+		{"periods:2:4:2", "periods_sa_002_ca_004_ff_002_phase_000", "periods:2:4:2:0", pixart20,
+			"[{num_affected_steps 15} {num_affected_blocks 28} {total_num_affected_blocks 420}]", (10 + 15 + 10) * 28},
+		// Computed at 0 and, counted back from 19, at 19, 16, .. 1; 19, 14, 9, 4; always.
+		{"periods:3:5:1:19", "periods_sa_003_ca_005_ff_001_phase_019", "periods:3:5:1:19", pixart20,
+			"[{num_affected_steps 17} {num_affected_blocks 28} {total_num_affected_blocks 476}]", (12 + 15) * 28},
 		{"evenly:attn2:27:5", "evenly_cache_ca_evenly_spaced_affected_027_affected_steps_005", "evenly:attn2:27:5", pixart20,
 			"[{num_affected_steps 5} {num_affected_blocks 27} {total_num_affected_blocks 135}]", 135},
 		{"evenly:ff:57:1", "evenly_cache_mlp_ff_evenly_spaced_affected_057_affected_steps_001", "evenly:ff:57:1", flux20,

@@ -52,6 +52,7 @@ func (f *Front) SVG() []byte {
 	heldOut := f.Uncached.HeldOutQuality != nil
 	front, baselines := f.points(f.Front, heldOut), f.points(f.Baselines, heldOut)
 	seeds, uncached := f.points(f.Seeds, heldOut), f.points([]FrontEntry{f.Uncached}, heldOut)
+	lowerTop(uncached, front, baselines, seeds)
 	c := &chart{}
 	c.fit(front, baselines, seeds, uncached)
 	c.f(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" `+
@@ -73,6 +74,25 @@ func (f *Front) SVG() []byte {
 	c.drawMarkers(front, baselines, uncached)
 	c.f("</svg>\n")
 	return c.Bytes()
+}
+
+// lowerTop names the uncached schedule and brings it down to just above the others when it lies so far above them that they would be
+// squeezed into a line, as with PSNR, where it is equal to itself.
+func lowerTop(uncached []plotPoint, others ...[]plotPoint) {
+	lo, hi := math.Inf(1), math.Inf(-1)
+	for _, list := range others {
+		for _, p := range list {
+			lo, hi = min(lo, p.quality), max(hi, p.quality)
+		}
+	}
+	for i := range uncached {
+		p := &uncached[i]
+		p.label = "uncached"
+		if lo < hi && p.quality > hi+0.5*(hi-lo) {
+			p.label = fmt.Sprintf("uncached: %.4g, above the scale", p.quality)
+			p.quality = hi + 0.06*(hi-lo)
+		}
+	}
 }
 
 // points returns the entries that have a score.
@@ -205,7 +225,6 @@ func (c *chart) drawMarkers(front, baselines, uncached []plotPoint) {
 	}
 	for _, p := range uncached {
 		c.f(`<path d="M%.1f %.1f l7 7 l-7 7 l-7 -7 z" fill="%s" stroke="#ffffff"><title>%s</title></path>`+"\n", c.px(p.cost), c.py(p.quality)-7, colourUncached, p.tip)
-		p.label = "uncached"
 		c.label(p, colourUncached)
 	}
 	for _, p := range baselines {
