@@ -1,8 +1,4 @@
 #!/bin/sh
-# make demo: searches caching schedules for the built-in miniature, then shows what they do to its pictures. Run again, it goes on.
+# make demo: searches caching schedules for the built-in miniature and leaves the front and its pictures. Run again, it goes on.
 set -eu
-ecadx=$1
-out=$2
-
-"$ecadx" evolve --out "$out"
-"$ecadx" generate --from-study "$out" --force --quiet
+exec "$1" evolve --out "$2"

@@ -84,12 +84,12 @@ type latencySection struct {
 func defaultEvolveConfig() evolveConfig {
 	return evolveConfig{
 		Model:      modelSection{Path: dit.DefaultModel, Device: "auto", DType: "auto", Steps: defaultSteps},
-		Search:     searchSection{Mode: ga.ModeECAD.String(), Population: 20, Generations: 7, Crossover: 0.9, Points: 4, ChildProb: 0.7, BitProb: 0.01, MinDiff: 1},
+		Search:     searchSection{Mode: ga.ModeECAD.String(), Population: 20, Generations: 8, Crossover: 0.9, Points: 4, ChildProb: 0.7, BitProb: 0.01, MinDiff: 1},
 		Objectives: objectiveSection{Quality: "psnr", Cost: string(costMACs), Baselines: []string{"fora:2", "fora:3", "fora:4", "fora:5"}},
 		Prompts:    promptSection{Builtin: true, Count: 24, ImagesPerPrompt: 1, HeldOut: 64},
 		Seeds: seedSection{Heuristics: []string{
-			"random:0.1:1", "periods:1:2:1", "periods:1:3:1", "periods:1:4:1:19", "periods:1:2:2", "fora:2", "periods:2:4:2:19", "periods:2:6:2",
-			"fora:3", "periods:3:6:3", "fora:4", "periods:4:12:4:18", "periods:4:8:4", "fora:5", "periods:4:12:4", "fora:7"}, Files: []string{}},
+			"random:0.1:1", "random:0.2:1", "periods:1:2:1", "periods:1:3:1", "periods:1:4:1:19", "periods:1:2:2", "fora:2", "periods:2:4:2:19",
+			"periods:2:6:2", "fora:3", "periods:3:6:3", "fora:4", "periods:4:8:4", "fora:5", "fora:7"}, Files: []string{}},
 	}
 }
 
