@@ -31,7 +31,7 @@ struct RunContext {
   uint32_t step;
 };
 
-// A bound op. run is called on the device's own thread only; it may use the device's OpenMP team.
+// A bound op. run is called on the device's own thread only; it may use the device's own team of threads.
 class Kernel {
  public:
   virtual ~Kernel() = default;
