@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"ecadx/bench"
+	"ecadx/dit/mini"
 )
 
 // asCommand, set in the environment, makes the test binary the command itself: tests run it as users do, in a process of its own.
@@ -74,7 +75,7 @@ func TestBenchCommand(t *testing.T) {
 		}
 	}
 	r := decode[bench.Report](t, text)
-	if r.Model != "mini-pixart" || r.Device != "cpu" || r.Schedule != "fora:2" || r.Steps != 3 || r.Guidance != 2.5 || len(r.Components) != 3 || r.Resolution.Height != 64 {
+	if r.Model != "mini-pixart" || r.Device != "cpu" || r.Schedule != "fora:2" || r.Steps != 3 || r.Guidance != mini.PixArtGuidance || len(r.Components) != 3 || r.Resolution.Height != 64 {
 		t.Errorf("report %+v", r)
 	}
 	file := filepath.Join(t.TempDir(), "before.json")

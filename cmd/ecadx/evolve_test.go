@@ -27,6 +27,7 @@ population = 6
 generations = 4
 seed = 3
 [objectives]
+quality = "scene"
 baselines = ["fora:2"]
 [prompts]
 count = 4
@@ -165,7 +166,7 @@ func checkDrift(t *testing.T, dir string) {
 	for want, text := range map[string]string{
 		"search.seed is 3 in the study, 4 now":    strings.Replace(smallSearch, "seed = 3", "seed = 4", 1),
 		"prompts.count is 4 in the study":         strings.Replace(smallSearch, "count = 4", "count = 5", 1),
-		"objectives.quality is \"scene\" in the ": strings.Replace(smallSearch, "[objectives]", "[objectives]\nquality = \"psnr\"", 1),
+		"objectives.quality is \"scene\" in the ": strings.Replace(smallSearch, `"scene"`, `"psnr"`, 1),
 	} {
 		writeTestFile(t, filepath.Join(dir, "drift.toml"), text)
 		refuse(t, dir, exitBadInput, want, "evolve", "drift.toml", "--out", "s")
