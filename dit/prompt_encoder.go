@@ -24,6 +24,7 @@ type PromptEncoder struct {
 	limit   int // tokens, end of sequence included
 	table   string
 	weights *Weights
+	cache   *embeddingCache
 
 	mu       sync.Mutex
 	programs map[encoderKey]*Loaded
@@ -75,7 +76,7 @@ func (m *Model) OpenPromptEncoder() (*PromptEncoder, error) {
 	if err := t.verify(e.cfg.specs(e.table), t5Shared, t5Alias).Err(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
-	e.weights = NewWeights(t)
+	e.weights, e.cache = NewWeights(t), newEmbeddingCache(t, config)
 	return e, nil
 }
 
@@ -120,6 +121,9 @@ func short(s string) string {
 }
 
 func (e *PromptEncoder) encode(ctx context.Context, dev *ecad.Device, dtype DType, ids []int32) (Prompt, error) {
+	if kept, ok := e.cache.load(ids, e.cfg.Width, dtype); ok {
+		return kept, nil
+	}
 	p, err := e.program(dev, len(ids), dtype)
 	if err != nil {
 		return Prompt{}, err
@@ -140,7 +144,12 @@ func (e *PromptEncoder) encode(ctx context.Context, dev *ecad.Device, dtype DTyp
 		return Prompt{}, err
 	}
 	hidden, err := readFloats(state, p.Program, ioHidden)
-	return Prompt{Tokens: len(ids), Embeds: hidden}, err
+	if err != nil {
+		return Prompt{}, err
+	}
+	out := Prompt{Tokens: len(ids), Embeds: hidden}
+	_ = e.cache.store(ids, e.cfg.Width, dtype, out) // without a cache the next call encodes again
+	return out, nil
 }
 
 // program is the encoder for one length, compiled on first use.
