@@ -308,10 +308,9 @@ func TestDenoise(t *testing.T) {
 		_, v := tensorOf(t, filepath.Join(dir, out+".safetensors"), name)
 		return v
 	}
-	// Two float32 backends: 1e-5 for one call, 1e-4 for a guided loop, the bounds that hold against diffusers too.
 	none := run("none", "--steps", "5")
 	reference := run("reference", "--steps", "5", "--device", "reference")
-	if e := relativeL2(none, reference); !(e <= 1e-4) {
+	if e := relativeL2(none, reference); !(e <= 1e-5) {
 		t.Errorf("cpu and reference differ by %g", e)
 	}
 	succeed(t, dir, "schedule", "make", "none", "--steps", "5", "--out", "all.json")
@@ -322,7 +321,8 @@ func TestDenoise(t *testing.T) {
 	if e := relativeL2(cached, none); !(e > 1e-4 && e < 2) {
 		t.Errorf("fora:2 differs from no schedule by %g", e)
 	}
-	if e := relativeL2(cached, run("cached-reference", "--steps", "5", "--schedule", "fora:2", "--device", "reference")); !(e <= 1e-4) {
+	// Reused outputs carry the backends' rounding differences on: 2e-5 (1.03e-5 measured), well inside the 1e-4 that hold against diffusers.
+	if e := relativeL2(cached, run("cached-reference", "--steps", "5", "--schedule", "fora:2", "--device", "reference")); !(e <= 2e-5) {
 		t.Errorf("under fora:2 cpu and reference differ by %g", e)
 	}
 	if e := relativeL2(run("forward", "--forward", "432"), run("forward-reference", "--forward", "432", "--device", "reference")); !(e <= 1e-5) {
