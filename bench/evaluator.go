@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	ecad "ecadx/cgo"
 	"ecadx/dit"
@@ -46,6 +47,7 @@ type Evaluator struct {
 	references map[ga.ImageID]*image.NRGBA
 
 	stepsRun, stepsAsked atomic.Int64
+	decoding             atomic.Int64 // ns, of all workers together
 }
 
 // NewEvaluator encodes the prompts. The pipeline stays the caller's.
@@ -88,6 +90,11 @@ func (e *Evaluator) Prompt(id ga.ImageID) (prompt int, seed int64) {
 
 // Sharing returns how many denoising steps were run and how many there would have been without shared prefixes.
 func (e *Evaluator) Sharing() (run, asked int64) { return e.stepsRun.Load(), e.stepsAsked.Load() }
+
+// sizes is what programs are compiled for.
+func (e *Evaluator) sizes() dit.Sizes {
+	return dit.Sizes{Batch: e.cfg.Batch, Height: e.h, Width: e.w, TextTokens: e.tokens, DType: e.p.DType}
+}
 
 // Evaluate implements ga.Evaluator.
 func (e *Evaluator) Evaluate(ctx context.Context, schedules []*schedule.Schedule, images []ga.ImageID) ([][]ga.Score, error) {
@@ -160,15 +167,16 @@ func (e *Evaluator) worker(ctx context.Context, w *dit.Worker, schedules []*sche
 	var t *tree
 	for from := range work {
 		if t == nil {
-			l, err := w.Denoiser.Loop(dit.DenoiseOptions{
-				Sizes:    dit.Sizes{Batch: e.cfg.Batch, Height: e.h, Width: e.w, TextTokens: e.tokens, DType: e.p.DType},
-				Guidance: e.cfg.Guidance, Sampler: e.sampler, Schedules: append(slices.Clip(schedules), e.uncached),
-			})
+			all := schedules
+			if e.cfg.Quality.Reference() {
+				all = append(slices.Clip(schedules), e.uncached)
+			}
+			l, err := w.Denoiser.Loop(dit.DenoiseOptions{Sizes: e.sizes(), Guidance: e.cfg.Guidance, Sampler: e.sampler, Schedules: all})
 			if err != nil {
 				return err
 			}
 			defer l.Release()
-			if t, err = newTree(l, len(schedules)+1); err != nil {
+			if t, err = newTree(l, len(schedules)); err != nil {
 				return err
 			}
 		}
@@ -194,31 +202,25 @@ func (e *Evaluator) batch(ctx context.Context, w *dit.Worker, t *tree, images []
 	if err != nil {
 		return err
 	}
-	last := t.schedules - 1 // the uncached schedule, walked first where pictures are compared with it
 	pictures := func(r *dit.Run) ([]*image.NRGBA, error) {
 		latents, err := r.Latents()
 		if err != nil {
 			return nil, err
 		}
+		defer func(start time.Time) { e.decoding.Add(int64(time.Since(start))) }(time.Now())
 		return w.Decode(ctx, latents, e.cfg.Batch, e.h, e.w)
 	}
 	if e.cfg.Quality.Reference() && !e.haveReferences(ids) {
-		if err := e.referenceRun(ctx, t, run, last, ids, pictures); err != nil {
+		if err := e.referenceRun(ctx, t, run, ids, pictures); err != nil {
 			return errors.Join(err, run.Close())
 		}
 	}
 	return t.walk(ctx, run, &e.stepsRun, &e.stepsAsked, func(leaves []int, r *dit.Run) error {
-		if len(leaves) == 1 && leaves[0] == last {
-			return nil
-		}
 		made, failure := pictures(r)
 		if failure != nil && ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		for _, s := range leaves {
-			if s == last {
-				continue
-			}
 			for k := range ids {
 				var picture *image.NRGBA
 				if failure == nil {
@@ -239,14 +241,14 @@ func (e *Evaluator) haveReferences(ids []ga.ImageID) bool {
 	return !slices.ContainsFunc(ids, func(id ga.ImageID) bool { return e.references[id] == nil })
 }
 
-// referenceRun makes and keeps the uncached pictures of a batch.
-func (e *Evaluator) referenceRun(ctx context.Context, t *tree, start *dit.Run, uncached int, ids []ga.ImageID, pictures func(*dit.Run) ([]*image.NRGBA, error)) error {
+// referenceRun makes and keeps the uncached pictures of a batch; the uncached schedule is the program's last, after those of the tree.
+func (e *Evaluator) referenceRun(ctx context.Context, t *tree, start *dit.Run, ids []ga.ImageID, pictures func(*dit.Run) ([]*image.NRGBA, error)) error {
 	run, err := start.Fork()
 	if err != nil {
 		return err
 	}
 	defer run.Close()
-	if _, err := run.Do(ctx, uncached, ecad.RunOptions{}); err != nil {
+	if _, err := run.Do(ctx, t.schedules, ecad.RunOptions{}); err != nil {
 		return err
 	}
 	made, err := pictures(run)

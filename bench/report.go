@@ -88,6 +88,18 @@ type Hardware struct {
 	MemoryTotal  uint64 `json:"memory_total"`
 }
 
+func hardwareOf(info ecad.DeviceInfo) Hardware {
+	return Hardware{info.Name, info.Features, info.Threads, info.FastBFloat16, info.MemoryTotal}
+}
+
+// deviceName is what --device takes.
+func deviceName(info ecad.DeviceInfo, ordinal int) string {
+	if info.Backend == ecad.CUDA {
+		return fmt.Sprintf("%v:%d", info.Backend, ordinal)
+	}
+	return info.Backend.String()
+}
+
 // report adds everything up.
 func (b *bench) report() (*Report, error) {
 	c := &b.cfg
@@ -96,14 +108,11 @@ func (b *bench) report() (*Report, error) {
 		return nil, err
 	}
 	r := &Report{
-		Model: c.Model.Ref(), Device: info.Backend.String(), DType: c.DType.String(), Resolution: Resolution{b.size.Height, b.size.Width},
+		Model: c.Model.Ref(), Device: deviceName(info, c.Device.Ordinal), DType: c.DType.String(), Resolution: Resolution{b.size.Height, b.size.Width},
 		Batch: c.Batch, Steps: c.Steps, Guidance: c.Guidance, Schedule: c.ScheduleName,
 		StepMS: NewSpread(b.full.allSteps()), UncachedRunSpread: NewSpread(b.uncachedRuns), PrologueMS: NewSpread(b.full.prologues).Median,
 		OtherMS: NewSpread(b.full.others).Median, Family: b.shape.Family.String(), TextTokens: c.TextTokens, Rounds: len(b.uncachedRuns),
-		Hardware: Hardware{info.Name, info.Features, info.Threads, info.FastBFloat16, info.MemoryTotal}, Library: ecad.Version(),
-	}
-	if info.Backend == ecad.CUDA {
-		r.Device = fmt.Sprintf("%s:%d", r.Device, c.Device.Ordinal)
+		Hardware: hardwareOf(info), Library: ecad.Version(),
 	}
 	if r.Schedule == "" {
 		r.Schedule = "none"

@@ -177,6 +177,9 @@ func (m *Model) Name() string {
 // Snapshot returns the folders of the model, nil for random models, which have a transformer only.
 func (m *Model) Snapshot() *Snapshot { return m.snapshot }
 
+// Builtin tells whether the model is part of the binary.
+func (m *Model) Builtin() bool { return m.builtin != nil }
+
 // Shape is what schedules of this model range over.
 func (m *Model) Shape(steps int) schedule.Shape { return m.family.shape(steps) }
 

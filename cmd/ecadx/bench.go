@@ -17,6 +17,8 @@ const (
 	flagRepeat     = "repeat"
 	flagCompare    = "compare"
 	flagTextTokens = "text-tokens"
+	flagImages     = "images"
+	flagISA        = "isa"
 )
 
 // Limits of the flags above.
@@ -24,6 +26,7 @@ const (
 	maxBatch      = 1 << 12
 	maxTextTokens = 1 << 12
 	maxRepeat     = 10000
+	maxImages     = 1 << 16
 	maxReportFile = 16 << 20
 )
 
@@ -35,9 +38,12 @@ func benchCommand() *cli.Command {
 change the time. A component's time is that of its ops in a fully computed step, the chain before it included; its reused time is
 what one more slot adds to a chain. --json prints everything; --compare sets it beside the JSON of an earlier run.`,
 			"ecadx bench --schedule fora:3 --json > before.json",
-			"ecadx bench --model random:pixart-alpha-256 --blocks 4 --steps 5 --schedule fora:2 --detail"),
+			"ecadx bench --model random:pixart-alpha-256 --blocks 4 --steps 5 --schedule fora:2 --detail",
+			"ecadx bench --images 64 --batch 8 --dtype bfloat16"),
 		Flags: append(commonFlags(flagModel, flagSchedule, flagDevice, flagDType, flagThreads, flagResolution, flagSteps, flagGuidance, flagJSON, flagQuiet),
 			batchFlag(), blocksFlag(), textTokensFlag(),
+			&cli.IntFlag{Name: flagImages, Usage: "measure how many pictures a second the evaluator makes, `N` in a round, instead of components"},
+			&cli.StringFlag{Name: flagISA, Value: "auto", Usage: "cpu: instructions up to `SET`: generic, avx2, avx512, amx or auto"},
 			&cli.IntFlag{Name: flagRepeat, Usage: "measure `N` rounds", DefaultText: "until the medians settle, about 20 s at most"},
 			&cli.StringFlag{Name: flagCompare, Usage: "compare with `FILE`, the JSON of an earlier run"},
 			&cli.BoolFlag{Name: "transformer-only", Usage: "leave text encoder and decoder out"},
@@ -80,6 +86,7 @@ type task struct {
 	backend    ecad.Backend
 	ordinal    int
 	dtype      dit.DType
+	isa        ecad.ISA
 }
 
 // newTask reads the flags and opens the model. The caller closes it.
@@ -93,6 +100,9 @@ func newTask(c *cli.Context) (*task, error) {
 	}
 	t := &task{options: o}
 	if t.batch, err = o.wholeNumber(c, flagBatch, maxBatch); err != nil {
+		return nil, err
+	}
+	if t.isa, err = o.instructions(c); err != nil {
 		return nil, err
 	}
 	if t.textTokens, err = o.wholeNumber(c, flagTextTokens, maxTextTokens); err != nil {
@@ -138,7 +148,10 @@ func (t *task) complete(blocks int) error {
 	if t.backend, t.ordinal, err = t.chooseDevice(); err != nil {
 		return err
 	}
-	t.dtype, err = t.chooseDType(t.backend, t.ordinal)
+	if t.isa != ecad.ISAAuto && t.backend != ecad.CPU {
+		return usageError("%s: --%s: it is for --device cpu", t.command, flagISA)
+	}
+	t.dtype, err = t.chooseDType(t.backend, t.ordinal, t.isa)
 	return err
 }
 
@@ -159,6 +172,13 @@ func benchmark(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	images, err := t.wholeNumber(c, flagImages, maxImages)
+	if err != nil {
+		return err
+	}
+	if images > 0 {
+		return t.throughput(c, images, repeats)
+	}
 	var before *bench.Report
 	file := c.String(flagCompare)
 	if file != "" {
@@ -173,7 +193,7 @@ func benchmark(c *cli.Context) error {
 	env := environmentOf(c)
 	p := t.newProgress(env, "bench", "", 0)
 	report, err := bench.Measure(c.Context, bench.Config{
-		Model: t.model, Device: ecad.DeviceConfig{Backend: t.backend, Ordinal: t.ordinal, Threads: t.threads}, DType: t.dtype,
+		Model: t.model, Device: ecad.DeviceConfig{Backend: t.backend, Ordinal: t.ordinal, Threads: t.threads, ISA: t.isa}, DType: t.dtype,
 		Height: t.size.Height, Width: t.size.Width, Batch: t.batch, Steps: t.steps, Guidance: t.guidance, Schedule: r.schedule, ScheduleName: r.ref,
 		TextTokens: t.textTokens, Repeats: repeats, TransformerOnly: c.Bool("transformer-only"),
 		Progress: func(what string) { p.say(0, 0, what) },

@@ -107,6 +107,19 @@ func TestBenchReleasedSizes(t *testing.T) {
 	}
 }
 
+func TestBenchImages(t *testing.T) {
+	args := []string{"bench", "--images", "3", "--batch", "2", "--steps", "2", "--repeat", "1", "--threads", "2", "--isa", "avx2", "--schedule", "fora:2"}
+	text, _ := command(t, exitDone, append(args, "--json")...)
+	r := decode[bench.Throughput](t, text)
+	if r.Images != 3 || r.Batch != 2 || r.Workers != 2 || r.Schedule != "fora:2" || r.DType != "float32" || !(r.ImagesPerSecond.Median > 0) {
+		t.Errorf("report %+v", r)
+	}
+	people, _ := command(t, exitDone, args...)
+	if !strings.Contains(people, "images/s (p10 ") {
+		t.Errorf("for people:\n%s", people)
+	}
+}
+
 func TestBenchRefuses(t *testing.T) {
 	no := filepath.Join(t.TempDir(), "none.json")
 	for _, c := range []struct {
@@ -119,6 +132,11 @@ func TestBenchRefuses(t *testing.T) {
 		{exitUsage, []string{"--repeat", "0"}},
 		{exitUsage, []string{"--text-tokens", "1000000"}},
 		{exitUsage, []string{"--resolution", "65"}},
+		{exitUsage, []string{"--images", "0"}},
+		{exitUsage, []string{"--images", "2", "--blocks", "1"}},
+		{exitUsage, []string{"--isa", "sse2"}},
+		{exitUsage, []string{"--isa", "avx2", "--device", "reference"}},
+		{exitBadInput, []string{"--images", "2", "--model", "random:pixart-alpha-256"}},
 		{exitUsage, []string{"surplus"}},
 		{exitUsage, []string{"--dtype", "float64"}},
 		{exitBadInput, []string{"--schedule", "nonesuch"}},

@@ -340,7 +340,7 @@ func TestChooseDevice(t *testing.T) {
 		t.Errorf("the sixth reference device: %v", err)
 	}
 	o.dtype = dtypeChoice{auto: true}
-	if d, err := o.chooseDType(ecad.Reference, 0); err != nil || d != dit.Float32 {
+	if d, err := o.chooseDType(ecad.Reference, 0, ecad.ISAAuto); err != nil || d != dit.Float32 {
 		t.Errorf("reference computes in %v, %v", d, err)
 	}
 }

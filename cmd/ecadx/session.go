@@ -36,15 +36,15 @@ func (o *options) chooseDevice() (ecad.Backend, int, error) {
 	return d.backend, d.ordinal, nil
 }
 
-// chooseDType resolves --dtype for a backend: bfloat16 where the device multiplies it faster than float32.
-func (o *options) chooseDType(backend ecad.Backend, ordinal int) (dit.DType, error) {
+// chooseDType resolves --dtype for a backend: bfloat16 where the device, with instructions up to isa, multiplies it faster than float32.
+func (o *options) chooseDType(backend ecad.Backend, ordinal int, isa ecad.ISA) (dit.DType, error) {
 	if !o.dtype.auto {
 		return o.dtype.dtype, nil
 	}
 	if backend == ecad.Reference {
 		return dit.Float32, nil
 	}
-	dev, err := ecad.OpenDevice(ecad.DeviceConfig{Backend: backend, Ordinal: ordinal, Threads: 1})
+	dev, err := ecad.OpenDevice(ecad.DeviceConfig{Backend: backend, Ordinal: ordinal, Threads: 1, ISA: isa})
 	if err != nil {
 		return 0, fmt.Errorf("--device %v: %w", o.device, err)
 	}
@@ -83,7 +83,7 @@ func (o *options) openSession(m *dit.Model) (*session, error) {
 	if s.backend, s.ordinal, err = o.chooseDevice(); err != nil {
 		return nil, err
 	}
-	dtype, err := o.chooseDType(s.backend, s.ordinal)
+	dtype, err := o.chooseDType(s.backend, s.ordinal, ecad.ISAAuto)
 	if err != nil {
 		return nil, err
 	}
