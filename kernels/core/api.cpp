@@ -91,16 +91,25 @@ Status write_struct(const T& from, const char* what, T* to) {
   return Status::ok();
 }
 
-const char* why_none(int32_t backend) {
+// How many devices a backend has; none: why.
+int32_t count_devices(int32_t backend, std::string* why) {
   switch (backend) {
-    case ECAD_BACKEND_REFERENCE: return nullptr;
+    case ECAD_BACKEND_REFERENCE: return 1;
+    case ECAD_BACKEND_CPU:
 #ifdef ECAD_HAVE_CPU
-    case ECAD_BACKEND_CPU: return nullptr;
+      return 1;
 #else
-    case ECAD_BACKEND_CPU: return "libecad was built without the cpu backend";
+      *why = "libecad was built without the cpu backend";
+      return 0;
 #endif
-    case ECAD_BACKEND_CUDA: return "libecad was built without CUDA";
-    default: return "no such backend";
+    case ECAD_BACKEND_CUDA:
+#ifdef ECAD_HAVE_CUDA
+      return ecad::cuda_device_count(why);
+#else
+      *why = "libecad was built without CUDA";
+      return 0;
+#endif
+    default: *why = "no such backend"; return 0;
   }
 }
 
@@ -113,8 +122,10 @@ Status open_device(const ecad_device_config* config, ecad_device** out) {
   if (c.flags != 0) return invalid(text("device: flags ", c.flags, " are not known"));
   if (c.num_threads < 0 || c.num_threads > 4096) return invalid(text("device: ", c.num_threads, " threads are outside 0 (all cores) to 4096"));
   if (c.isa < ECAD_ISA_AUTO || c.isa > ECAD_ISA_AMX) return invalid(text("device: isa ", c.isa, " is not known"));
-  if (const char* why = why_none(c.backend)) return Status(ECAD_NO_DEVICE, text("device: ", why));
-  if (c.ordinal != 0) return Status(ECAD_NO_DEVICE, text("device: this backend has one device, ordinal 0, not ", c.ordinal));
+  std::string why;
+  const int32_t devices = count_devices(c.backend, &why);
+  if (devices == 0) return Status(ECAD_NO_DEVICE, text("device: ", why));
+  if (c.ordinal < 0 || c.ordinal >= devices) return Status(ECAD_NO_DEVICE, text("device: this backend has ", devices, devices == 1 ? " device, ordinal 0" : " devices, ordinals from 0", ", not ", c.ordinal));
   auto handle = std::make_unique<ecad_device>();
   ECAD_TRY(ecad::Device::open(c.backend, {c.ordinal, c.num_threads, c.isa}, &handle->impl));
   *out = handle.release();
@@ -241,9 +252,14 @@ const char* ecad_status_name(ecad_status status) {
 }
 
 int32_t ecad_device_count(int32_t backend, char* why, size_t why_size) {
-  const char* none = why_none(backend);
-  if (why != nullptr) put_line(none ? none : "", none ? std::strlen(none) : 0, why, why_size);
-  return none == nullptr ? 1 : 0;
+  int32_t count = 0;
+  std::string none;
+  (void)guarded(nullptr, [&] {
+    count = count_devices(backend, &none);
+    return Status::ok();
+  });
+  if (why != nullptr) put_line(count > 0 ? std::string() : none, why, why_size);
+  return count;
 }
 
 ecad_status ecad_device_open(const ecad_device_config* config, ecad_device** out, ecad_error* err) {

@@ -82,5 +82,7 @@ struct DeviceOptions { int32_t ordinal, num_threads, isa; };
 // Factories; each backend's folder defines one.
 Status make_reference_backend(const DeviceOptions&, std::unique_ptr<Backend>* out);
 Status make_cpu_backend(const DeviceOptions&, std::unique_ptr<Backend>* out);
+Status make_cuda_backend(const DeviceOptions&, std::unique_ptr<Backend>* out);
+int32_t cuda_device_count(std::string* why);  // why: one line when there are none
 
 }  // namespace ecad

@@ -19,6 +19,9 @@ Status make_backend(int32_t kind, const DeviceOptions& options, std::unique_ptr<
 #ifdef ECAD_HAVE_CPU
   if (kind == ECAD_BACKEND_CPU) return make_cpu_backend(options, out);
 #endif
+#ifdef ECAD_HAVE_CUDA
+  if (kind == ECAD_BACKEND_CUDA) return make_cuda_backend(options, out);
+#endif
   return Status(ECAD_NO_DEVICE, "backend is not built in");
 }
 

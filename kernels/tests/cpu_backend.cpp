@@ -1,16 +1,17 @@
 // The cpu backend as a whole: options, packed weights shared and given back, memory, the team, accuracy of activations element by element.
 #include <thread>
 
+#include "../cpu/cpuid.h"
 #include "../cpu/memory.h"
 #include "../cpu/team.h"
-#include "cpu_case.inc"
+#include "op_case.inc"
 
 // Under AddressSanitizer an impossible size must give null here, too.
 extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
 
 namespace {
 
-using namespace cpu_test;
+using namespace op_test;
 
 void expect(bool ok, const char* what) {
   ++checks;

@@ -4,11 +4,12 @@
 // GFLOP/s count 2 per multiply-add; GB/s count every operand once.
 #include <ctime>
 
-#include "cpu_case.inc"
+#include "../cpu/cpuid.h"
+#include "op_case.inc"
 
 namespace {
 
-using namespace cpu_test;
+using namespace op_test;
 
 constexpr DType F = DType::kF32, H = DType::kBF16;
 

@@ -1,10 +1,16 @@
 // Every opcode of the cpu backend against the reference: shapes with every kind of tail, strided views, types mixed, 1 to 3 threads, every
 // instruction set of this machine.
-#include "cpu_case.inc"
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <functional>
+
+#include "../cpu/cpuid.h"
+#include "op_case.inc"
 
 namespace {
 
-using namespace cpu_test;
+using namespace op_test;
 
 constexpr DType F = DType::kF32, H = DType::kBF16, S = DType::kF16;
 
@@ -391,6 +397,41 @@ void test_refusals(const Suite& suite) {
   pad.absent();
   pad.output({1, 8, 8, 2}, F);
   expect_error(suite, pad, ECAD_UNSUPPORTED, "pad 3");
+}
+
+// Runs body once per instruction set this machine has, each in a process of its own (oneDNN takes its bound once), and returns main's status.
+int for_each_isa(int argc, char** argv, const std::function<void(const std::vector<Backend*>& cpu, Backend& reference)>& body) {
+  const int only = argc > 1 ? std::atoi(argv[1]) : -1;
+  const int32_t levels[] = {ECAD_ISA_AUTO, ECAD_ISA_AVX512, ECAD_ISA_AVX2, ECAD_ISA_GENERIC};
+  int status = 0;
+  for (const int32_t isa : levels) {
+    if (only >= 0 && isa != only) continue;
+    std::fflush(stdout);
+    const pid_t child = only >= 0 ? 0 : fork();
+    if (child == 0) {
+      std::vector<std::unique_ptr<Backend>> owned(4);
+      const int32_t threads[] = {1, 2, 3};
+      std::vector<Backend*> cpu;
+      for (size_t i = 0; i < 3; ++i) {
+        const Status s = make_cpu_backend({0, threads[i], isa}, &owned[i]);
+        if (!s.is_ok()) {
+          std::printf("FAIL cannot open the cpu device: %s\n", s.message().c_str());
+          std::exit(1);
+        }
+        cpu.push_back(owned[i].get());
+      }
+      if (!make_reference_backend({0, 1, 0}, &owned[3]).is_ok()) std::exit(1);
+      body(cpu, *owned[3]);
+      BackendInfo info;
+      cpu[0]->describe(&info);
+      std::printf("isa %d (%s): %d checks, %d failures\n", isa, isa_name(best_isa(isa)), checks, failures);
+      owned.clear();
+      std::exit(failures == 0 ? 0 : 1);
+    }
+    int s = 0;
+    if (child < 0 || waitpid(child, &s, 0) != child || !WIFEXITED(s) || WEXITSTATUS(s) != 0) status = 1;
+  }
+  return status;
 }
 
 }  // namespace

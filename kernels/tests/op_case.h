@@ -1,12 +1,11 @@
-// One op, run by the cpu backend on strided, guarded, NaN-filled memory and compared with the reference backend: on float64 copies of the same
-// operands (the truth), and on the operands themselves (what plain code of that precision reaches).
+// One op, run by a backend on strided, guarded, NaN-filled memory and compared with the reference backend: on float64 copies of the same
+// operands (the truth), and on the operands themselves (what plain code of that precision reaches). Operands lie in the backend's own memory.
 #pragma once
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -14,7 +13,7 @@
 #include "../core/backend.h"
 #include "../core/dtype.h"
 
-namespace cpu_test {
+namespace op_test {
 
 using namespace ecad;
 
@@ -113,11 +112,17 @@ inline Arg& Case::output(std::vector<int64_t> dims, DType t, int64_t gap, int64_
   return out.back();
 }
 
-// Memory of one operand: the view's extent between guards.
+// Memory of one operand on the host, and its copy on the device: the view's extent between guards.
 class Block {
  public:
   Block(const Arg& a, DType t, bool dense, bool unaligned, bool is_output);
+  ~Block();
+  Block(Block&&) noexcept;
   char* view() { return raw_.data() + start_; }
+  Status to_device(Backend&);
+  Status from_device();
+  bool on_device() const { return device_ != nullptr; }
+  char* device_view() { return device_ + kGuard; }
   const Tensor& tensor() const { return tensor_; }
   // Bytes outside the view's elements are as they were.
   bool intact() const;
@@ -137,6 +142,8 @@ class Block {
   static constexpr size_t kGuard = 256;
   std::vector<char> raw_;
   size_t start_, size_;
+  Backend* backend_ = nullptr;
+  char* device_ = nullptr;
   Tensor tensor_ = {};
 };
 
@@ -150,11 +157,8 @@ struct Outcome {
 // wide: every float operand as dense float64.
 Outcome run_case(const Case&, Backend&, bool wide);
 
-// Reports and counts failures; false when the case fails. cpu: devices with different numbers of threads, whose results must be bit-equal.
-bool check_case(const Case&, const std::vector<Backend*>& cpu, Backend& reference);
+// Reports and counts failures; false when the case fails. tested: backends whose results must be equal to each other bit for bit.
+bool check_case(const Case&, const std::vector<Backend*>& tested, Backend& reference);
 extern int failures, checks;
 
-// Runs body once per instruction set this machine has, each in a process of its own (oneDNN takes its bound once), and returns main's status.
-int for_each_isa(int argc, char** argv, const std::function<void(const std::vector<Backend*>& cpu, Backend& reference)>& body);
-
-}  // namespace cpu_test
+}  // namespace op_test

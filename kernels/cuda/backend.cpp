@@ -1,0 +1,98 @@
+// The CUDA backend: device memory, and which kernels an op gets.
+#include <cstring>
+
+#include "../core/text.h"
+#include "op.h"
+
+namespace ecad {
+namespace cuda {
+namespace {
+
+using BindFunction = Status (*)(const Binder&, std::unique_ptr<Kernel>*);
+
+BindFunction bind_function(Opcode code) {
+  switch (code) {
+    case Opcode::kCopy: return bind_copy;
+    case Opcode::kLinear: return bind_linear;
+    case Opcode::kGatedLinear: return bind_gated_linear;
+    case Opcode::kAttention: return bind_attention;
+    case Opcode::kChain: return bind_chain;
+    case Opcode::kPatchEmbed: return bind_patch_embed;
+    case Opcode::kUnpatchify: return bind_unpatchify;
+    case Opcode::kTimestepEmbed: return bind_timestep_embed;
+    case Opcode::kEmbedding: return bind_embedding;
+    case Opcode::kLincomb: return bind_lincomb;
+    case Opcode::kAdd: return bind_add;
+    case Opcode::kUnary: return bind_unary;
+    case Opcode::kConv2d: return bind_conv2d;
+    case Opcode::kGroupNorm: return bind_group_norm;
+    case Opcode::kUpsample: return bind_upsample;
+    case Opcode::kPermute: return bind_permute;
+  }
+  return nullptr;
+}
+
+class CudaBackend final : public Backend {
+ public:
+  Status init(const DeviceOptions& options) { return cx_.init(options.ordinal); }
+
+  void describe(BackendInfo* info) const override {
+    const DeviceProperties& d = cx_.device;
+    info->name = text("cuda: ", d.name);
+    info->features = text("sm_", d.arch(), ", ", d.multiprocessors, " multiprocessors, driver for CUDA ", d.driver);
+    info->num_threads = 1;
+    info->fast_bfloat16 = true;
+    info->memory_total = d.memory_total;
+  }
+
+  std::unique_ptr<WeightCache> new_weight_cache() override { return std::make_unique<PackCache>(cx_); }
+
+  Status bind(const BindContext& b, std::unique_ptr<Kernel>* out) override {
+    ECAD_TRY(cx_.fail(cx_.poison));
+    const BindFunction f = bind_function(b.op->code);
+    return f != nullptr ? f(Binder(cx_, b), out) : unsupported("does not know this opcode");
+  }
+
+  void* allocate(size_t bytes) override {
+    void* p = nullptr;
+    return cuda::allocate(bytes, &p).is_ok() ? p : nullptr;
+  }
+  void deallocate(void* p, size_t) override { release(p); }
+
+  Status upload(void* dst, const void* src, size_t bytes) override {
+    return cx_.stage(dst, bytes, 1, [&](size_t at, size_t n, void* to) {
+      std::memcpy(to, static_cast<const char*>(src) + at, n);
+      return Status::ok();
+    });
+  }
+
+  Status download(void* dst, const void* src, size_t bytes) override {
+    ECAD_TRY(cx_.unstage(dst, src, bytes));
+    return cx_.check_fault();
+  }
+
+  uint64_t packed_bytes() const override { return cx_.cached_bytes + cx_.scratch_bytes(); }
+
+  Status synchronize() override {
+    ECAD_TRY(cx_.fail(cx_.poison));
+    ECAD_TRY(cx_.fail(cx_.stream.synchronize()));
+    return cx_.check_fault();
+  }
+
+ private:
+  Context cx_;
+};
+
+}  // namespace
+}  // namespace cuda
+
+Status make_cuda_backend(const DeviceOptions& options, std::unique_ptr<Backend>* out) {
+  auto backend = std::make_unique<cuda::CudaBackend>();
+  ECAD_TRY(backend->init(options));
+  *out = std::move(backend);
+  return Status::ok();
+}
+
+int32_t cuda_device_count(std::string* why) { return cuda::device_count(why); }
+
+}  // namespace ecad
