@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "../core/text.h"
-#include "emu/queue.h"
+#include "emu/emulator.h"
 #include "runtime.h"
 
 namespace ecad::cuda {
@@ -95,17 +95,26 @@ Status allocate(size_t bytes, void** out) {
   *out = used + bytes <= kMemory ? allocate_host(bytes, 0xFF) : nullptr;
   if (*out == nullptr) return Status(ECAD_OUT_OF_MEMORY, text("device memory: ", bytes, " bytes are not to be had"));
   used += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  emu::add_memory(*out, bytes);
   return Status::ok();
 }
 
-void release(void* p) { used -= free_host(p); }
+void release(void* p) {
+  emu::remove_memory(p);
+  used -= free_host(p);
+}
 
 Status allocate_pinned(size_t bytes, void** out) {
   *out = allocate_host(bytes, 0);
-  return *out != nullptr ? Status::ok() : Status(ECAD_OUT_OF_MEMORY, text("pinned memory: ", bytes, " bytes are not to be had"));
+  if (*out == nullptr) return Status(ECAD_OUT_OF_MEMORY, text("pinned memory: ", bytes, " bytes are not to be had"));
+  emu::add_memory(*out, bytes);  // kernels write breadcrumbs to it
+  return Status::ok();
 }
 
-void release_pinned(void* p) { free_host(p); }
+void release_pinned(void* p) {
+  emu::remove_memory(p);
+  free_host(p);
+}
 
 // ---- streams ---------------------------------------------------------------------------------------------------
 
@@ -180,11 +189,6 @@ Status Event::nanoseconds(const Event& from, const Event& to, uint64_t* out) {
   return Status::ok();
 }
 
-Status encode_tensor_map(const TensorMapDesc& desc, TensorMap* out) {
-  static_assert(sizeof desc <= sizeof *out, "the map holds the description");
-  *out = TensorMap{};
-  std::memcpy(static_cast<void*>(out), &desc, sizeof desc);
-  return Status::ok();
-}
+Status encode_tensor_map(const TensorMapDesc& desc, TensorMap* out) { return emu::encode_tensor_map(desc, out); }
 
 }  // namespace ecad::cuda
