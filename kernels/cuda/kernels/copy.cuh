@@ -41,7 +41,7 @@ ECAD_KERNEL ECAD_BOUNDS(kCopyThreads) copy_kernel(ECAD_PARAMS(CopyParams) p) {
   from += unit * p.in_strides[3];
   to += unit * p.out_strides[3];
   typename Config::Out value;
-  convert(ptx::ld_global(reinterpret_cast<const typename Config::In*>(resolve<const char>(p.head.frame, p.in) + from * Config::kInBytes)), &value);
+  convert(ptx::ld_global<typename Config::In>(resolve<const char>(p.head.frame, p.in) + from * Config::kInBytes), &value);
   ptx::st_global(reinterpret_cast<typename Config::Out*>(resolve<char>(p.head.frame, p.out) + to * Config::kOutBytes), value);
 }
 
