@@ -21,12 +21,14 @@
 #define ECAD_PARAMS(...) const __grid_constant__ __VA_ARGS__
 #define ECAD_DEVICE __device__ __forceinline__
 #define ECAD_HOST_DEVICE __host__ __device__ __forceinline__
+#define ECAD_UNROLL _Pragma("unroll")
 #else
 #define ECAD_KERNEL void
 #define ECAD_BOUNDS(...)
 #define ECAD_PARAMS(...) const __VA_ARGS__&
 #define ECAD_DEVICE inline
 #define ECAD_HOST_DEVICE inline
+#define ECAD_UNROLL
 #endif
 
 namespace ecad::cuda {

@@ -122,7 +122,7 @@ class PackCache final : public WeightCache {
   std::map<Key, std::unique_ptr<DeviceBuffer>> entries_;
 };
 // First number of a key.
-enum class Pack : uint64_t { kVector = 1, kMatrix, kGatedMatrix, kFilter };
+enum class Pack : uint64_t { kVector = 1, kMatrix, kGatedMatrix, kFilter, kColumns };
 
 // An input of an op being bound: a view resolved at run time, or a weight at its place in the checkpoint.
 struct Source {
