@@ -1,0 +1,134 @@
+// Attention of the CUDA backend against the reference: both kernels, all head dims, tails of queries and keys, key counts with NaN behind them.
+#include "op_case.inc"
+#include "cuda_watch.inc"
+
+namespace {
+
+using namespace op_test;
+
+constexpr DType F = DType::kF32, H = DType::kBF16;
+using Backends = std::vector<Backend*>;
+
+struct Shape {
+  int64_t b, heads, dim, queries, keys;
+  DType type;
+  bool fused, counts, bias, causal;
+};
+
+Case attention_case(const Shape& s) {
+  Case c("attention", Opcode::kAttention);
+  for (const int64_t n : {s.b, s.heads, s.dim, s.queries, s.keys, static_cast<int64_t>(s.type), static_cast<int64_t>(s.fused), static_cast<int64_t>(s.counts), static_cast<int64_t>(s.bias), static_cast<int64_t>(s.causal)})
+    c.name += " " + std::to_string(n);
+  c.depth = static_cast<double>(s.dim + s.keys);
+  const int64_t width = s.heads * s.dim;
+  c.attr = {static_cast<int32_t>(s.heads), static_cast<int32_t>(s.dim), s.causal, 0, 0, 0, 0, 0};
+  c.fattr[0] = 1 / std::sqrt(static_cast<double>(s.dim));
+  c.input({s.b, s.queries, width}, s.type, 2, s.fused ? 2 * width : 0);
+  for (int i = 0; i < 2; ++i) c.input({s.b, s.keys, width}, s.type, 1.5, s.fused ? width : 0);
+  if (s.counts) {
+    std::vector<int32_t> counts;
+    for (int64_t b = 0; b < s.b; ++b) counts.push_back(static_cast<int32_t>(b == 0 ? s.keys : 1 + (s.keys - 1) * b / (s.b + 1)));
+    for (Arg* a : {&c.in[1], &c.in[2]}) {
+      a->unread.assign(a->values.size(), 0);
+      for (int64_t b = 0; b < s.b; ++b)
+        for (int64_t j = counts[static_cast<size_t>(b)]; j < s.keys; ++j) std::fill_n(a->unread.begin() + (b * s.keys + j) * width, width, 1);
+    }
+    c.integers({s.b}, counts);
+  } else {
+    c.absent();
+  }
+  if (s.bias) c.input({s.heads, s.queries, s.keys}, s.type, 1, 5); else c.absent();
+  c.output({s.b, s.queries, width}, s.type, s.fused ? width : 0);
+  return c;
+}
+
+void test_shapes(const Backends& cuda, Backend& reference) {
+  const auto check = [&](const Shape& s) { check_quiet(attention_case(s), cuda, reference); };
+  // head dims of the models, of the miniature, between them, and those that only the tiled kernel takes
+  for (const int64_t dim : {8, 24, 32, 40, 64, 72, 80, 128, 5, 136}) check({2, 2, dim, 33, 47, H, true, false, false, false});
+  for (const int64_t dim : {5, 64, 72, 512}) check({1, 2, dim, 33, 47, F, true, false, false, false});
+  check({1, 1, 512, 70, 80, H, true, false, false, false});  // the image decoder's
+  // keys and queries around the tiles; blocks of 64 and of 128 queries
+  for (const int64_t keys : {1, 7, 63, 64, 65, 119, 120, 128, 129, 300}) check({2, 2, 72, 70, keys, H, false, true, false, false});
+  for (const int64_t keys : {1, 64, 65, 130}) check({2, 1, 72, 20, keys, F, false, true, false, false});
+  for (const int64_t queries : {1, 15, 16, 17, 63, 64, 65, 127, 128, 129}) check({1, 1, 72, queries, 20, H, true, false, false, false});
+  for (const int64_t queries : {128, 129, 130, 257}) check({4, 2, 64, queries, 70, H, true, true, false, false});
+  check({4, 3, 72, 140, 140, H, true, false, false, false});
+  for (const DType t : {F, H}) {
+    check({3, 2, 64, 40, 40, t, false, true, true, false});
+    check({1, 2, 64, 150, 150, t, true, false, false, true});
+    check({2, 1, 72, 200, 200, t, true, true, true, true});
+  }
+  check({4, 2, 72, 260, 260, H, true, true, false, true});
+}
+
+void test_operands(const Backends& cuda, Backend& reference) {
+  Case mixed = attention_case({1, 1, 72, 20, 20, H, false, false, false, false});
+  mixed.name += " mixed";
+  mixed.in[1] = attention_case({1, 1, 72, 20, 20, F, false, false, false, false}).in[1];
+  check_quiet(mixed, cuda, reference);
+  Case odd = attention_case({2, 2, 64, 40, 40, H, false, false, false, false});
+  odd.name += " rows that are not aligned";
+  odd.in[0].strides = gap_strides(odd.in[0].dims, 3, 0);
+  check_quiet(odd, cuda, reference);
+  Case negative = attention_case({1, 1, 64, 20, 70, H, false, false, false, false});
+  negative.name += " negative scale";
+  negative.fattr[0] = -0.1;
+  check_quiet(negative, cuda, reference);
+  for (const DType t : {F, H}) {  // a bias of -infinity removes keys, a whole tile of them included
+    Case c = attention_case({1, 1, 16, 5, 200, t, false, false, true, false});
+    c.name += " biased away";
+    for (size_t i = 0; i < c.in[4].values.size(); ++i)
+      if (i % 200 < 140) c.in[4].values[i] = -std::numeric_limits<double>::infinity();
+    check_quiet(c, cuda, reference);
+  }
+  for (const DType t : {F, H}) {  // outliers: N(0,1) + N(0,100) with probability 0.001
+    Case c = attention_case({1, 2, 72, 70, 130, t, false, false, false, false});
+    c.name += " outliers";
+    for (size_t i = 0; i < 3; ++i)
+      for (size_t k = 0; k < c.in[i].values.size(); k += 997) c.in[i].values[k] = rounded(c.in[i].values[k] + 10 * c.random.normal(), t);
+    check_quiet(c, cuda, reference);
+  }
+  // equal scores and integer values: exact sums
+  Case exact = attention_case({2, 2, 72, 70, 64, H, true, false, false, false});
+  exact.name += " exact";
+  exact.exact = true;
+  std::fill(exact.in[0].values.begin(), exact.in[0].values.end(), 0.0);
+  for (double& v : exact.in[2].values) v = static_cast<double>(exact.random.below(9) - 4);
+  check_quiet(exact, cuda, reference);
+}
+
+void test_counts(Backend& cuda) {
+  for (const DType t : {F, H})
+    for (const int32_t count : {0, 21, -5}) {
+      ++checks;
+      Case c = attention_case({1, 1, 64, 4, 20, t, false, true, false, false});
+      c.name = "a key count outside 1..20";
+      c.in[3].values[0] = count;
+      const Outcome o = run_case(c, cuda, false);
+      if (o.status.code() != ECAD_DEVICE_ERROR || o.status.message().find(std::to_string(count)) == std::string::npos) fail(c, "status " + std::to_string(o.status.code()) + " \"" + o.status.message() + "\"");
+    }
+}
+
+// The formula of attention_mma.cuh and the products that it must do, nothing padded along a head dim of 72.
+void test_bytes(Backend& cuda) {
+  struct Size { int64_t b, queries, keys, per_block; };
+  for (const Size s : {Size{1, 100, 120, 64}, Size{4, 256, 120, 128}}) {
+    const int64_t heads = 2, dim = 72, blocks = (s.queries + s.per_block - 1) / s.per_block;
+    const Case c = attention_case({s.b, heads, dim, s.queries, s.keys, H, false, false, false, false});
+    check_count(c, cuda, "bytes asked for", &Watch::asked, static_cast<uint64_t>(2 * s.b * heads * dim * (s.queries + 2 * blocks * s.keys) + 12));
+    check_count(c, cuda, "bytes written", &Watch::written, static_cast<uint64_t>(2 * s.b * heads * dim * s.queries + 8));
+    check_count(c, cuda, "multiply-adds", &Watch::macs, static_cast<uint64_t>(s.b * heads * blocks * s.per_block * 128 * dim * 2));
+  }
+}
+
+void body(const Backends& cuda, Backend& reference) {
+  test_shapes(cuda, reference);
+  test_operands(cuda, reference);
+  test_counts(*cuda[0]);
+  test_bytes(*cuda[0]);
+}
+
+}  // namespace
+
+int main() { return op_test::cuda_main(body); }

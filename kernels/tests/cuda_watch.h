@@ -1,0 +1,39 @@
+// What the emulator saw of the launches of a case: bank conflicts and bytes. Anything else that it finds is an error of the launch itself. On a
+// device nothing is counted, and checks of counts pass.
+#pragma once
+#include <string>
+
+#include "op_case.h"
+#ifdef ECAD_EMULATE
+#include "../cuda/emu/emulator.h"
+#endif
+
+namespace op_test {
+
+class Watch {
+ public:
+#ifdef ECAD_EMULATE
+  Watch() {
+    cuda::emu::set_observer([this](const cuda::emu::Report& r) {
+      conflicts += r.conflicts();
+      asked += r.counters.read_bytes;
+      written += r.counters.written_bytes;
+      macs += r.counters.macs;
+    });
+  }
+  ~Watch() { cuda::emu::set_observer({}); }
+  static constexpr bool kCounts = true;
+#else
+  static constexpr bool kCounts = false;
+#endif
+  uint64_t conflicts = 0, asked = 0, written = 0, macs = 0;  // asked: bytes that loads ask for
+};
+
+// check_case, and no bank conflict in any launch of it.
+bool check_quiet(const Case& c, const std::vector<Backend*>& tested, Backend& reference);
+// `what` of one run of c is `want`.
+bool check_count(const Case& c, Backend& tested, const char* what, uint64_t Watch::*count, uint64_t want);
+
+int cuda_main(void (*body)(const std::vector<Backend*>& tested, Backend& reference));
+
+}  // namespace op_test
