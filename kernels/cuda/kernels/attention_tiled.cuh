@@ -43,8 +43,10 @@ ECAD_DEVICE void copy_slice(uint32_t to, uint32_t pitch, const TokenView& view, 
     const int lanes = depth - at < kVector ? depth - at : kVector;
     if (first + row < end && lanes > 0) load_vector(base + (first + row) * view.token + at * bytes, view.elem, view.wide && lanes == kVector, lanes, v);
     const uint32_t cell = to + static_cast<uint32_t>(row) * pitch + static_cast<uint32_t>(i % kVectors * kVector) * 4u;
-    ptx::st_shared(cell, ptx::f32x4{v[0], v[1], v[2], v[3]});
-    ptx::st_shared(cell + 16, ptx::f32x4{v[4], v[5], v[6], v[7]});
+    const uint32_t half = i % kVectors / 4 % 2 * 16;  // a quarter warp that spans 256 bytes writes every unit of 16 once
+    const ptx::f32x4 low{v[0], v[1], v[2], v[3]}, high{v[4], v[5], v[6], v[7]};
+    ptx::st_shared(cell + half, half == 0 ? low : high);
+    ptx::st_shared(cell + 16 - half, half == 0 ? high : low);
   }
 }
 

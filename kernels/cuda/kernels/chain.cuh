@@ -28,8 +28,8 @@ struct ChainConfig {
   static constexpr bool kFast = kFast_;
   static constexpr int kUnroll = kTokens == 1 ? 4 : 2;
   static constexpr int kBatch = 64;            // terms whose addresses are in shared memory at a time
-  static constexpr uint32_t kTermBytes = 32;   // slot address, gate address, token stride, element types
-  static uint32_t smem_bytes(int width, int groups) { return kBatch * kTermBytes + 2u * static_cast<uint32_t>(width / 16 * groups * kTokens) * 4u; }
+  static constexpr uint32_t kHalfTable = kBatch * 16;  // first slot and gate addresses, then token strides and element types
+  static uint32_t smem_bytes(int width, int groups) { return 2 * kHalfTable + 2u * static_cast<uint32_t>(width / 16 * groups * kTokens) * 4u; }
 };
 
 namespace chain {
@@ -92,8 +92,8 @@ ECAD_DEVICE void add_terms(uint32_t table, int term, const Place& at, float (&ac
   Elem gate_elems[kTerms];
   ECAD_UNROLL
   for (int u = 0; u < kTerms; ++u) {
-    const uint32_t entry = table + static_cast<uint32_t>(term + u) * Config::kTermBytes;
-    const ptx::u32x4 a = ptx::ld_shared<ptx::u32x4>(entry), b = ptx::ld_shared<ptx::u32x4>(entry + 16);
+    const uint32_t entry = table + static_cast<uint32_t>(term + u) * 16;
+    const auto a = ptx::ld_shared<ptx::u32x4>(entry), b = ptx::ld_shared<ptx::u32x4>(entry + Config::kHalfTable);
     const int64_t token_bytes = words(b.x, b.y);
     const char* slot = address(a.x, a.y);
     gates[u] = address(a.z, a.w);
@@ -119,8 +119,8 @@ ECAD_DEVICE void add_terms(uint32_t table, int term, const Place& at, float (&ac
 // The same for one term of any element types and alignment.
 template <class Config>
 ECAD_DEVICE void add_term(uint32_t table, int term, const Place& at, float (&acc)[Config::kTokens][kVector]) {
-  const uint32_t entry = table + static_cast<uint32_t>(term) * Config::kTermBytes;
-  const ptx::u32x4 a = ptx::ld_shared<ptx::u32x4>(entry), b = ptx::ld_shared<ptx::u32x4>(entry + 16);
+  const uint32_t entry = table + static_cast<uint32_t>(term) * 16;
+  const auto a = ptx::ld_shared<ptx::u32x4>(entry), b = ptx::ld_shared<ptx::u32x4>(entry + Config::kHalfTable);
   const Elem slot_elem = static_cast<Elem>(b.z), gate_elem = static_cast<Elem>(b.w);
   const int64_t token_bytes = words(b.x, b.y);
   const char* slot = address(a.x, a.y) + at.token * token_bytes + at.column * elem_bytes(slot_elem);
@@ -208,7 +208,7 @@ ECAD_KERNEL chain_kernel(ECAD_PARAMS(ChainParams<Config::kTerms>) p) {
   at.lanes = p.cols - column < kVector ? (p.cols > column ? p.cols - column : 0) : kVector;
   at.count = group >= p.groups || at.lanes == 0 || first >= p.tokens ? 0 : p.tokens - first < R ? p.tokens - first : R;
   at.wide = Config::kFast || p.wide != 0;
-  const uint32_t table = ptx::smem_base(), area = table + Config::kBatch * Config::kTermBytes;
+  const uint32_t table = ptx::smem_base(), area = table + 2 * Config::kHalfTable;
 
   float acc[R][kVector] = {};
   load_rows<Config>(resolve<const char>(p.head.frame, p.x.ref) + sample * p.x.batch + at.token * p.x.token + column * elem_bytes(p.x.elem), p.x.token, p.x.elem, at, acc);
@@ -219,10 +219,10 @@ ECAD_KERNEL chain_kernel(ECAD_PARAMS(ChainParams<Config::kTerms>) p) {
       const ChainTerm& term = p.terms[base + i];
       const uint64_t slot = reinterpret_cast<uint64_t>(resolve<const char>(p.head.frame, term.slot.ref) + sample * term.slot.batch);
       const uint64_t gate = term.gate.present ? reinterpret_cast<uint64_t>(resolve<const char>(p.head.frame, term.gate.ref) + sample * term.gate.batch) : 0;
-      const uint32_t entry = table + static_cast<uint32_t>(i) * Config::kTermBytes;
+      const uint32_t entry = table + static_cast<uint32_t>(i) * 16;
       ptx::st_shared(entry, ptx::u32x4{static_cast<uint32_t>(slot), static_cast<uint32_t>(slot >> 32), static_cast<uint32_t>(gate), static_cast<uint32_t>(gate >> 32)});
       const auto stride = static_cast<uint64_t>(term.slot.token);
-      ptx::st_shared(entry + 16, ptx::u32x4{static_cast<uint32_t>(stride), static_cast<uint32_t>(stride >> 32), static_cast<uint32_t>(term.slot.elem), static_cast<uint32_t>(term.gate.elem)});
+      ptx::st_shared(entry + Config::kHalfTable, ptx::u32x4{static_cast<uint32_t>(stride), static_cast<uint32_t>(stride >> 32), static_cast<uint32_t>(term.slot.elem), static_cast<uint32_t>(term.gate.elem)});
     }
     ptx::block_sync();
     if (at.count == 0) continue;
