@@ -34,7 +34,7 @@ class Attention final : public CudaOp {
     batch_ = static_cast<int32_t>(q.dims[0]);
     p_.queries = static_cast<int32_t>(q.dims[1]);
     p_.keys = static_cast<int32_t>(k.dims[1]);
-    mma_ = p_.depth % kVector == 0 && p_.depth <= kMaxMmaHeadDim && p_.scale > 0 && y_.dtype == DType::kBF16 && p_.y.wide;
+    mma_ = p_.depth % kVector == 0 && (p_.depth <= kMaxMmaHeadDim || !bias_.present()) && p_.scale > 0 && y_.dtype == DType::kBF16 && p_.y.wide;
     for (size_t i = 0; i < 3; ++i) mma_ = mma_ && in[i]->dtype == DType::kBF16 && views[i]->wide;
     // blocks of 128 queries when they still give every multiprocessor two
     large_ = ceil_div(p_.queries, 128) * p_.heads * batch_ >= int64_t{2} * cx_.device.multiprocessors;
@@ -49,7 +49,8 @@ class Attention final : public CudaOp {
     p_.y.ref = y_.ref(l);
     if (counts_.present()) p_.counts = counts_.ref(l);
     if (bias_.present()) p_.bias.ref = bias_.ref(l);
-    return mma_ ? launch_attention_mma(l.stream->native(), large_, batch_, p_) : launch_attention_tiled(l.stream->native(), batch_, p_);
+    if (!mma_) return launch_attention_tiled(l.stream->native(), batch_, p_);
+    return p_.depth <= kMaxMmaHeadDim ? launch_attention_mma(l.stream->native(), large_, batch_, p_) : launch_attention_wide(l.stream->native(), batch_, p_);
   }
 
  private:

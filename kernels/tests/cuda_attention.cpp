@@ -45,10 +45,14 @@ Case attention_case(const Shape& s) {
 void test_shapes(const Backends& cuda, Backend& reference) {
   const auto check = [&](const Shape& s) { check_quiet(attention_case(s), cuda, reference); };
   // head dims of the models, of the miniature, between them, and those that only the tiled kernel takes
-  for (const int64_t dim : {40, 64, 72, 80, 128, 5, 136}) check({2, 2, dim, 33, 47, H, true, false, false, false});
+  for (const int64_t dim : {40, 64, 72, 80, 128, 5}) check({2, 2, dim, 33, 47, H, true, false, false, false});
   for (const int64_t dim : {8, 24, 32}) check_case(attention_case({2, 2, dim, 33, 47, H, true, false, false, false}), cuda, reference);  // conflicts in the staging of y
   for (const int64_t dim : {5, 64, 72, 512}) check({1, 2, dim, 33, 47, F, true, false, false, false});
   check({1, 1, 512, 70, 80, H, true, false, false, false});  // the image decoder's
+  for (const int64_t dim : {192, 200, 256, 384}) check({2, 1, dim, 65, 129, H, true, true, false, dim == 192});
+  for (const int64_t dim : {136, 160}) check_case(attention_case({2, 1, dim, 65, 129, H, true, true, false, false}), cuda, reference);  // part of the lanes read the last slice of y back
+  for (const int64_t keys : {1, 63, 64, 65, 128}) check({1, 1, 256, 20, keys, H, false, true, false, false});
+  check({1, 2, 144, 20, 70, H, false, true, true, false});
   // keys and queries around the tiles; blocks of 64 and of 128 queries
   for (const int64_t keys : {1, 7, 63, 64, 65, 119, 120, 128, 129, 300}) check({2, 2, 72, 70, keys, H, false, true, false, false});
   for (const int64_t keys : {1, 64, 65, 130}) check({2, 1, 72, 20, keys, F, false, true, false, false});
@@ -99,6 +103,15 @@ void test_operands(const Backends& cuda, Backend& reference) {
   check_quiet(exact, cuda, reference);
 }
 
+// Copies that land at once, at the wait, and in any order.
+void test_landings(const Backends& cuda, Backend& reference) {
+  each_landing([&] {
+    check_quiet(attention_case({1, 2, 72, 140, 200, H, true, false, false, false}), cuda, reference);
+    check_quiet(attention_case({2, 1, 64, 70, 130, H, false, true, false, false}), cuda, reference);
+    check_quiet(attention_case({1, 1, 200, 70, 200, H, true, false, false, false}), cuda, reference);
+  });
+}
+
 void test_counts(Backend& cuda) {
   for (const DType t : {F, H})
     for (const int32_t count : {0, 21, -5}) {
@@ -126,6 +139,7 @@ void test_bytes(Backend& cuda) {
 void body(const Backends& cuda, Backend& reference) {
   test_shapes(cuda, reference);
   test_operands(cuda, reference);
+  test_landings(cuda, reference);
   test_counts(*cuda[0]);
   test_bytes(*cuda[0]);
 }

@@ -51,6 +51,10 @@ void test_conv2d(const Backends& cuda, Backend& reference) {
   check_count(conv_case(s, H, H, 0), *cuda[0], "bytes written", &Watch::written, static_cast<uint64_t>(s.h * s.w * s.co * 2));
 }
 
+void test_landings(const Backends& cuda, Backend& reference) {
+  each_landing([&] { check_case(conv_case({1, 12, 12, 64, 72, 3, 1, 1}, H, H, 0), cuda, reference); });
+}
+
 void test_group_norm(const Backends& cuda, Backend& reference) {
   struct Shape { int64_t b, h, w, c, groups, gap; };
   for (const Shape& s : {Shape{2, 13, 17, 64, 32, 0}, Shape{2, 13, 17, 64, 4, 3}, Shape{1, 4, 4, 16, 1, 0}, Shape{1, 1, 1, 8, 2, 0}, Shape{1, 5, 7, 6, 3, 0}, Shape{3, 9, 40, 24, 1, 8}, Shape{1, 3, 3, 2056, 8, 0}, Shape{1, 70, 64, 8, 1, 0}})
@@ -71,6 +75,7 @@ void test_group_norm(const Backends& cuda, Backend& reference) {
 
 void body(const Backends& cuda, Backend& reference) {
   test_conv2d(cuda, reference);
+  test_landings(cuda, reference);
   test_group_norm(cuda, reference);
 }
 

@@ -34,6 +34,24 @@ bool check_quiet(const Case& c, const std::vector<Backend*>& tested, Backend& re
 // `what` of one run of c is `want`.
 bool check_count(const Case& c, Backend& tested, const char* what, uint64_t Watch::*count, uint64_t want);
 
+// Runs body with the emulator's asynchronous copies landing early, late, and at random in two ways; on a device once.
+template <class F>
+void each_landing(F body) {
+#ifdef ECAD_EMULATE
+  const cuda::emu::Options usual = cuda::emu::options();
+  for (const auto landing : {cuda::emu::Landing::kEarly, cuda::emu::Landing::kLate, cuda::emu::Landing::kRandom, cuda::emu::Landing::kRandom}) {
+    cuda::emu::Options o = cuda::emu::options();
+    o.landing = landing;
+    ++o.seed;
+    cuda::emu::set_options(o);
+    body();
+  }
+  cuda::emu::set_options(usual);
+#else
+  body();
+#endif
+}
+
 int cuda_main(void (*body)(const std::vector<Backend*>& tested, Backend& reference));
 
 }  // namespace op_test

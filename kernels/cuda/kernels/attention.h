@@ -14,11 +14,12 @@ struct AttentionParams {
   float scale;
 };
 
-constexpr int kMaxHeadDim = 512;      // of attention_tiled
+constexpr int kMaxHeadDim = 512;      // of attention_wide (in multiples of 8) and attention_tiled
 constexpr int kMaxMmaHeadDim = 128;   // of attention_mma, in multiples of 8
 
 // large: blocks of 128 queries where the registers allow them, else of 64.
 Status launch_attention_mma(StreamHandle, bool large, int32_t batch, const AttentionParams&);
+Status launch_attention_wide(StreamHandle, int32_t batch, const AttentionParams&);
 Status launch_attention_tiled(StreamHandle, int32_t batch, const AttentionParams&);
 
 }  // namespace ecad::cuda
