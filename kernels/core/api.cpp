@@ -277,6 +277,9 @@ ecad_status ecad_device_query(ecad_device* device, ecad_device_info* inout, ecad
     info.memory_total = d.info().memory_total;
     info.memory_used = d.memory_used();
     info.memory_peak = d.memory_peak();
+    info.graphs = d.graphs().graphs;
+    info.graph_bytes = d.graphs().bytes;
+    info.graph_ns = d.graphs().nanoseconds;
     put_line(d.info().name, info.name, sizeof info.name);
     put_line(d.info().features, info.features, sizeof info.features);
     return write_struct(info, "device info", inout);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "program.h"
 #include "status.h"
@@ -51,6 +52,45 @@ struct BindContext {
   WeightCache* cache;         // null when the program has no weights
 };
 
+// Run-time address of an operand: base[base] + offset + step * step_bytes. Bases of a run: nothing, arena, constants, then the state's
+// persistent buffers.
+struct Recipe {
+  uint32_t base;
+  int64_t offset, step_bytes;
+};
+enum : uint32_t { kNoBase = 0, kArenaBase = 1, kConstantBase = 2, kFirstPersistentBase = 3 };
+
+// A program whose ops are bound, as an executor sees it. What it points to outlives the executor.
+struct BoundProgram {
+  const Program* program;
+  const Recipe* recipes;         // of every op in turn: its inputs, then its outputs
+  const uint32_t* first_recipe;  // of each op
+  Kernel* const* kernels;
+  void* constants;
+};
+
+struct OpTime { uint32_t op; uint64_t start_ns, dur_ns; };  // since the section began
+
+// One section to run. before, after: address of each persistent buffer as the section finds it (null: it was never written) and once the
+// section has written it (the same where it does not).
+struct SectionCall {
+  uint32_t section, step;
+  void* arena;
+  void* const* before;
+  void* const* after;
+  std::vector<OpTime>* times;  // null: not wanted
+};
+
+// Runs whole sections of one program. On the device's thread, like everything here.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  // Queues the section behind what was queued before; with times, waits for it. Backend::synchronize waits, and reports what went wrong since.
+  virtual Status run(const SectionCall&) = 0;
+};
+
+struct GraphStats { uint64_t graphs = 0, bytes = 0, nanoseconds = 0; };  // instantiated so far; device memory they hold; time that took
+
 // What ecad_device_query reports of a backend.
 struct BackendInfo {
   std::string name;      // "cpu: AMD EPYC ..."
@@ -74,6 +114,17 @@ class Backend {
   virtual Status upload(void* dst, const void* src, size_t bytes) = 0;    // host to device
   virtual Status download(void* dst, const void* src, size_t bytes) = 0;  // device to host
   virtual uint64_t packed_bytes() const = 0;  // held by weight caches and kernels
+  // A backend that runs sections whole gives an executor; null: the core runs op by op.
+  virtual Status new_executor(const BoundProgram&, std::unique_ptr<Executor>* out) {
+    out->reset();
+    return Status::ok();
+  }
+  virtual GraphStats graph_stats() const { return {}; }
+  // Device memory that is still to be had; 0: not known.
+  virtual Status memory_free(uint64_t* bytes) {
+    *bytes = 0;
+    return Status::ok();
+  }
   virtual Status synchronize() { return Status::ok(); }  // waits for what run, upload and download started
 };
 

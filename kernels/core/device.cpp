@@ -126,6 +126,7 @@ Status Device::allocate(uint64_t bytes, void** out) {
     trim();
     *out = backend_->allocate(size);
   }
+  if (*out == nullptr) ECAD_TRY(backend_->synchronize());  // a device that has failed gives no memory either
   if (*out == nullptr) return Status(ECAD_OUT_OF_MEMORY, text("device is out of memory: ", size, " bytes more than the ", memory_used(), " in use are not to be had"));
   used_ += size;
   note_memory();
@@ -175,6 +176,15 @@ void Device::release(SharedBuffer* buffer) {
   head = buffer;
 }
 
+uint64_t Device::pooled() {
+  std::lock_guard<std::mutex> lock(pool_mutex_);
+  uint64_t total = 0;
+  for (const auto& [bytes, head] : pool_) {
+    for (const SharedBuffer* b = head; b != nullptr; b = b->next) total += bytes;
+  }
+  return total;
+}
+
 void Device::trim() {
   std::lock_guard<std::mutex> lock(pool_mutex_);
   for (auto& [bytes, head] : pool_) {
@@ -197,6 +207,10 @@ void Device::program_released() {
 
 void Device::note_memory() {
   packed_.store(backend_->packed_bytes());
+  const GraphStats stats = backend_->graph_stats();
+  graphs_.store(stats.graphs);
+  graph_bytes_.store(stats.bytes);
+  graph_ns_.store(stats.nanoseconds);
   uint64_t peak = peak_.load();
   const uint64_t now = memory_used();
   while (now > peak && !peak_.compare_exchange_weak(peak, now)) {

@@ -48,6 +48,8 @@ class Device {
   void deallocate(void* data, uint64_t bytes);
   Status ensure_arena(uint64_t bytes);
   void* arena() const { return arena_; }
+  uint64_t arena_bytes() const { return arena_bytes_; }
+  uint64_t pooled();  // bytes of free buffers in the pool
   Status acquire(uint64_t bytes, SharedBuffer** out);  // from the pool, with one reference; content is undefined
   static void retain(SharedBuffer* b) { b->refs.fetch_add(1, std::memory_order_relaxed); }
   void release(SharedBuffer*);
@@ -57,6 +59,7 @@ class Device {
   void note_memory();  // after binding, running and releasing: what the backend holds may have changed
   uint64_t memory_used() const { return used_.load() + packed_.load(); }
   uint64_t memory_peak() const { return peak_.load(); }
+  GraphStats graphs() const { return {graphs_.load(), graph_bytes_.load(), graph_ns_.load()}; }
 
  private:
   // A call that waits; it lives on its caller's stack.
@@ -96,6 +99,7 @@ class Device {
   std::mutex pool_mutex_;
   std::map<uint64_t, SharedBuffer*> pool_;  // free buffers by size; a size once seen keeps its entry, so release never allocates
   std::atomic<uint64_t> used_{0}, packed_{0}, peak_{0};
+  std::atomic<uint64_t> graphs_{0}, graph_bytes_{0}, graph_ns_{0};
 };
 
 }  // namespace ecad

@@ -14,6 +14,7 @@ Status LoadedProgram::load(std::shared_ptr<Device> device, std::shared_ptr<Weigh
   ECAD_TRY(loaded->find_weights(&by_buffer));
   loaded->make_layout();
   loaded->make_recipes();
+  loaded->make_uses();
   ECAD_TRY(loaded->device_->call([&] { return loaded->bind(by_buffer); }));
   *out = std::move(loaded);
   return Status::ok();
@@ -21,6 +22,7 @@ Status LoadedProgram::load(std::shared_ptr<Device> device, std::shared_ptr<Weigh
 
 LoadedProgram::~LoadedProgram() {
   (void)device_->call([this] {
+    executor_.reset();
     ops_.clear();
     if (constants_ != nullptr) device_->deallocate(constants_, program_.constants.size());
     if (counted_) device_->program_released();
@@ -100,9 +102,61 @@ void LoadedProgram::make_recipes() {
   }
 }
 
+void LoadedProgram::make_uses() {
+  uses_.resize(program_.sections.size());
+  for (size_t s = 0; s < uses_.size(); ++s) {
+    const Section& section = program_.sections[s];
+    std::vector<char> written(program_.persistent.size(), 0);
+    for (uint32_t op = section.first_op; op < section.first_op + section.num_ops; ++op) {
+      const BoundOp& bound = ops_[op];
+      for (uint32_t k = bound.first_read; k < bound.first_read + bound.reads; ++k) {
+        if (!written[reads_[k].index]) uses_[s].reads.push_back({op, k});
+      }
+      for (uint32_t k = bound.first_write; k < bound.first_write + bound.writes; ++k) {
+        if (!written[writes_[k]]) uses_[s].writes.push_back(writes_[k]);
+        written[writes_[k]] = 1;
+      }
+    }
+  }
+}
+
+// Before anything is allocated: what the program needs against what the device has. Weights are counted once per weights object, as they
+// are stored, but at most 4 bytes an element, 2 where activations are bfloat16.
+Status LoadedProgram::check_memory(const std::vector<WeightView>& by_buffer) const {
+  uint64_t have = 0;
+  ECAD_TRY(device_->backend().memory_free(&have));
+  if (have == 0) return Status::ok();
+  bool narrow = false;
+  for (const Tensor& t : program_.tensors) narrow = narrow || (t.dtype == DType::kBF16 && program_.buffers[t.buffer].kind == BufferKind::kArena);
+  uint64_t weights = 0, state = 0;
+  if (weights_ != nullptr && !weights_->packed()) {
+    for (const WeightView& w : by_buffer) {
+      if (w.tensor != nullptr) weights += static_cast<uint64_t>(w.tensor->count()) * std::min<uint64_t>(dtype_size(w.dtype), narrow ? 2 : 4);
+    }
+  }
+  for (const uint32_t b : program_.persistent) state += program_.buffers[b].bytes;
+  const uint64_t arena = program_.arena_bytes > device_->arena_bytes() ? program_.arena_bytes : 0, constants = program_.constants.size();
+  have += arena > 0 ? device_->arena_bytes() : 0;
+  have += device_->pooled();
+  const uint64_t need = weights + arena + state + constants;
+  if (need <= have) return Status::ok();
+  const auto mib = [](uint64_t bytes) { return (bytes + (1u << 20) - 1) >> 20; };
+  return Status(ECAD_OUT_OF_MEMORY, text("program: needs ", mib(need), " MiB of device memory (weights ", mib(weights), ", activations ", mib(arena), ", one state ", mib(state), ", constants ", mib(constants), "), ",
+                                         mib(have), " MiB are free: use a smaller batch or resolution, or bfloat16"));
+}
+
+Status LoadedProgram::make_executor() {
+  for (const BoundOp& op : ops_) {
+    first_recipes_.push_back(op.first_recipe);
+    kernels_.push_back(op.kernel.get());
+  }
+  return device_->backend().new_executor({&program_, recipes_.data(), first_recipes_.data(), kernels_.data(), constants_}, &executor_);
+}
+
 Status LoadedProgram::bind(const std::vector<WeightView>& by_buffer) {
   device_->program_loaded();
   counted_ = true;
+  ECAD_TRY(check_memory(by_buffer));
   ECAD_TRY(device_->ensure_arena(program_.arena_bytes));
   if (!program_.constants.empty()) {
     ECAD_TRY(device_->allocate(program_.constants.size(), &constants_));
@@ -128,6 +182,7 @@ Status LoadedProgram::bind(const std::vector<WeightView>& by_buffer) {
     if (!status.is_ok()) return Status(status.code(), text("program: ", op_text(program_, i), ": ", status.message())).at_op(static_cast<int32_t>(i)).with_device_code(status.device_code());
     if (ops_[i].kernel == nullptr) return Status(ECAD_INTERNAL, text("program: ", op_text(program_, i), ": the backend gave no kernel")).at_op(static_cast<int32_t>(i));
   }
+  ECAD_TRY(make_executor());
   device_->note_memory();
   return Status::ok();
 }

@@ -25,14 +25,6 @@ struct Layout {
   std::vector<Port> ports;
 };
 
-// Run-time address of an operand: base[base] + offset + step * step_bytes. Bases of a run: nothing, arena, constants, then the state's
-// persistent buffers.
-struct Recipe {
-  uint32_t base;
-  int64_t offset, step_bytes;
-};
-enum : uint32_t { kNoBase = 0, kArenaBase = 1, kConstantBase = 2, kFirstPersistentBase = 3 };
-
 // A persistent buffer that an op reads. coefficient (of a lincomb term, in the program's constants; else null): while it is 0 the term is
 // not read. It moves by coefficient_step doubles per step.
 struct PersistentRead {
@@ -48,6 +40,16 @@ struct BoundOp {
   uint32_t first_write, writes;  // persistent indices; at most one per output
 };
 
+// What running a section whole needs to know of its persistent buffers.
+struct SectionUse {
+  struct Read {
+    uint32_t op;
+    uint32_t read;  // in reads(): of a buffer that no earlier op of the section writes
+  };
+  std::vector<Read> reads;
+  std::vector<uint32_t> writes;  // persistent indices, each once
+};
+
 class LoadedProgram {
  public:
   static Status load(std::shared_ptr<Device>, std::shared_ptr<Weights>, const uint8_t* bytes, size_t nbytes, std::shared_ptr<LoadedProgram>* out);
@@ -61,6 +63,8 @@ class LoadedProgram {
   const std::vector<PersistentRead>& reads() const { return reads_; }
   const std::vector<uint32_t>& writes() const { return writes_; }
   void* constants() const { return constants_; }
+  Executor* executor() const { return executor_.get(); }  // null: sections run op by op
+  const SectionUse& use(size_t section) const { return uses_[section]; }
   size_t most_operands() const { return most_operands_; }
 
  private:
@@ -68,6 +72,9 @@ class LoadedProgram {
   Status find_weights(std::vector<WeightView>* by_buffer);
   void make_layout();
   void make_recipes();
+  void make_uses();
+  Status check_memory(const std::vector<WeightView>& by_buffer) const;
+  Status make_executor();
   Status bind(const std::vector<WeightView>& by_buffer);
 
   std::shared_ptr<Device> device_;
@@ -79,6 +86,10 @@ class LoadedProgram {
   std::vector<PersistentRead> reads_;
   std::vector<uint32_t> writes_;
   size_t most_operands_ = 0;
+  std::vector<SectionUse> uses_;
+  std::vector<uint32_t> first_recipes_;
+  std::vector<Kernel*> kernels_;
+  std::unique_ptr<Executor> executor_;
   void* constants_ = nullptr;
   bool counted_ = false;  // whether the device counts this program
 };

@@ -15,26 +15,28 @@ uint64_t now_ns() { return static_cast<uint64_t>(std::chrono::duration_cast<std:
 // Buffers that outputs took the place of. Inputs of the running op may still read them, so they are let go when the op is done.
 class Replaced {
  public:
-  explicit Replaced(Device& device) : device_(device) {}
+  Replaced(Device& device, size_t most) : device_(device) { buffers_.reserve(most); }
   ~Replaced() { clear(); }
   void add(SharedBuffer* b) {
-    if (b != nullptr) buffers_[count_++] = b;
+    if (b != nullptr) buffers_.push_back(b);
   }
   void clear() {
-    while (count_ > 0) device_.release(buffers_[--count_]);
+    for (SharedBuffer* b : buffers_) device_.release(b);
+    buffers_.clear();
   }
 
  private:
   Device& device_;
-  SharedBuffer* buffers_[2] = {};  // an op has at most two outputs (validate_op.cpp)
-  size_t count_ = 0;
+  std::vector<SharedBuffer*> buffers_;
 };
 
 class Runner {
  public:
   Runner(State& state, const LoadedProgram& loaded, const RunOptions& options)
-      : state_(state), loaded_(loaded), options_(options), device_(*state.device()), bases_(state.bases()), replaced_(device_) {
+      : state_(state), loaded_(loaded), options_(options), device_(*state.device()), bases_(state.bases()), replaced_(device_, 2) {  // an op has at most two outputs (validate_op.cpp)
     operands_.resize(loaded.most_operands());
+    whole_ = loaded.executor() != nullptr && !options.check_finite;
+    if (whole_) before_.resize(loaded.layout()->persistent.size());
   }
 
   Status run(const ecad_run_item* items, size_t count, uint64_t* times_len) {
@@ -45,7 +47,7 @@ class Runner {
     Status status;
     for (size_t i = 0; i < count && status.is_ok(); ++i) {
       item_ = static_cast<uint32_t>(i);
-      status = run_item(items[i]);
+      status = whole_ ? run_section(items[i]) : run_item(items[i]);
       if (status.is_ok() && options_.on_item != nullptr && options_.on_item(options_.user, static_cast<uint32_t>(i + 1), static_cast<uint32_t>(count)) != 0) {
         status = cancelled();
       }
@@ -53,7 +55,7 @@ class Runner {
     *times_len = times_len_;
     const Status waited = device_.backend().synchronize();
     device_.note_memory();
-    return status.is_ok() ? waited : status;
+    return status.is_ok() ? named(waited) : status;
   }
 
  private:
@@ -66,6 +68,45 @@ class Runner {
       ECAD_TRY(run_op(op, item.step));
     }
     return Status::ok();
+  }
+
+  // The section as one: what its ops need of the state is settled before any of them is queued.
+  Status run_section(const ecad_run_item& item) {
+    if (options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed) != 0) return cancelled();
+    const SectionUse& use = loaded_.use(item.section);
+    for (const SectionUse::Read& r : use.reads) {
+      const PersistentRead& read = loaded_.reads()[r.read];
+      if (!state_.valid(read.index) && is_read(read, item.step)) return not_ready(r.op, item.step, read);
+    }
+    for (size_t i = 0; i < before_.size(); ++i) before_[i] = state_.valid(static_cast<uint32_t>(i)) ? bases_[kFirstPersistentBase + i] : nullptr;
+    Replaced replaced(device_, use.writes.size());
+    for (const uint32_t index : use.writes) {
+      SharedBuffer* old = nullptr;
+      ECAD_TRY(state_.own(index, &old));
+      replaced.add(old);
+      state_.set_valid(index, false);
+    }
+    times_.clear();
+    const uint64_t begin = options_.times != nullptr ? now_ns() - start_ns_ : 0;
+    void* const* after = reinterpret_cast<void* const*>(bases_ + kFirstPersistentBase);
+    ECAD_TRY(named(loaded_.executor()->run({item.section, item.step, device_.arena(), before_.data(), after, options_.times != nullptr ? &times_ : nullptr})));
+    for (const uint32_t index : use.writes) state_.set_valid(index, true);
+    for (const OpTime& t : times_) {
+      if (times_len_ < options_.times_cap) options_.times[times_len_] = {item_, t.op, begin + t.start_ns, t.dur_ns};
+      ++times_len_;
+    }
+    return Status::ok();  // what was replaced goes back to the pool: whoever takes it is behind this section in the queue
+  }
+
+  static bool is_read(const PersistentRead& read, uint32_t step) {
+    return read.coefficient == nullptr || read.coefficient[read.coefficient_step * static_cast<int64_t>(step)] != 0;
+  }
+
+  // An executor's error, with the op that it is about in words.
+  Status named(Status s) const {
+    if (s.is_ok() || s.op() < 0 || static_cast<size_t>(s.op()) >= loaded_.program().ops.size()) return s;
+    const Op& op = loaded_.program().ops[static_cast<size_t>(s.op())];
+    return Status(s.code(), text(op_text(loaded_.program(), static_cast<size_t>(s.op())), op.block >= 0 ? text(", block ", op.block) : std::string(), ": ", s.message())).at_op(s.op()).with_device_code(s.device_code());
   }
 
   void resolve(const Recipe& r, uint32_t step, Operand* out) {
@@ -82,7 +123,7 @@ class Runner {
     const PersistentRead* reads = loaded_.reads().data() + bound.first_read;
     for (uint32_t k = 0; k < bound.reads; ++k) {
       if (state_.valid(reads[k].index)) continue;
-      if (reads[k].coefficient == nullptr || reads[k].coefficient[reads[k].coefficient_step * static_cast<int64_t>(step)] != 0) return not_ready(op, step, reads[k]);
+      if (is_read(reads[k], step)) return not_ready(op, step, reads[k]);
       in[reads[k].input].data = nullptr;
     }
     const uint32_t* writes = loaded_.writes().data() + bound.first_write;
@@ -131,6 +172,9 @@ class Runner {
   char** bases_;
   Replaced replaced_;
   std::vector<Operand> operands_;
+  bool whole_ = false;          // sections run by the program's executor
+  std::vector<void*> before_;
+  std::vector<OpTime> times_;
   uint32_t item_ = 0;
   uint64_t start_ns_ = 0, times_len_ = 0;
 };

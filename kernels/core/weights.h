@@ -64,6 +64,7 @@ class Weights {
   const std::shared_ptr<Device>& device() const { return device_; }
   // The tensor that a program calls `name` with the shape of `t`. id is its place in the table.
   Status find(std::string_view name, const Tensor& t, WeightView* out) const;
+  bool packed() const { return cache_ != nullptr; }  // a program has been bound to it
   WeightCache* cache();  // on the device's thread; made when first asked for
 
  private:

@@ -2,7 +2,7 @@
 #include <cstring>
 
 #include "../core/text.h"
-#include "op.h"
+#include "executor.h"
 
 namespace ecad {
 namespace cuda {
@@ -53,6 +53,16 @@ class CudaBackend final : public Backend {
     return f != nullptr ? f(Binder(cx_, b), out) : unsupported("does not know this opcode");
   }
 
+  Status new_executor(const BoundProgram& bound, std::unique_ptr<Executor>* out) override {
+    auto executor = std::make_unique<CudaExecutor>(cx_, graphs_, bound);
+    ECAD_TRY(executor->init());
+    *out = std::move(executor);
+    return Status::ok();
+  }
+
+  GraphStats graph_stats() const override { return graphs_.stats(); }
+  Status memory_free(uint64_t* bytes) override { return cx_.fail(cuda::memory_free(bytes)); }
+
   void* allocate(size_t bytes) override {
     void* p = nullptr;
     return cuda::allocate(bytes, &p).is_ok() ? p : nullptr;
@@ -81,6 +91,7 @@ class CudaBackend final : public Backend {
 
  private:
   Context cx_;
+  GraphCache graphs_;
 };
 
 }  // namespace

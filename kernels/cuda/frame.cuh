@@ -26,6 +26,7 @@ ECAD_DEVICE void enter(const Head& head) {
 
 // Reports data that the op cannot work on; the host sees it when it next waits. The kernel goes on with something harmless.
 ECAD_DEVICE void fault(const Head& head, Fault kind, int32_t value) {
+  ptx::st_system(breadcrumb_of(head.frame) + 2, static_cast<uint64_t>(ptx::ld_global<int32_t>(&head.frame->step)));
   ptx::st_system(breadcrumb_of(head.frame) + 1, static_cast<uint64_t>(kind) << 56 | static_cast<uint64_t>(head.op) << 32 | static_cast<uint32_t>(value));
 }
 

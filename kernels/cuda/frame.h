@@ -8,10 +8,11 @@
 namespace ecad::cuda {
 
 // In pinned host memory. progress: op in the low half, step in the high half, of the kernel that began last. fault: 0, or what a kernel
-// found wrong with its data (an id, a count): kind << 56 | op << 32 | the value's low 32 bits.
+// found wrong with its data (an id, a count): kind << 56 | op << 32 | the value's low 32 bits, and the step.
 struct Breadcrumb {
   uint64_t progress;
   uint64_t fault;
+  uint64_t fault_step;
 };
 enum class Fault : uint32_t { kNone = 0, kEmbeddingId = 1, kKeyCount = 2 };
 

@@ -103,19 +103,24 @@ Status Context::reserve_scratch(size_t bytes) {
   return Status::ok();
 }
 
+// What a CUDA error says of itself is rarely where it happened: the breadcrumb is.
 Status Context::fail(Status s) {
-  if (s.code() == ECAD_DEVICE_ERROR && poison.is_ok()) poison = s;
-  return s;
+  if (s.code() != ECAD_DEVICE_ERROR || !poison.is_ok()) return s;
+  const uint64_t progress = *static_cast<volatile uint64_t*>(&breadcrumb->progress);
+  const auto op = static_cast<int32_t>(progress & 0xffffffffu);
+  poison = Status(ECAD_DEVICE_ERROR, text(s.message(), "; the last kernel that began was of op ", op, " at step ", progress >> 32, "; open the device anew")).at_op(s.op() >= 0 ? s.op() : op).with_device_code(s.device_code());
+  return poison;
 }
 
 Status Context::check_fault() {
-  const uint64_t fault = *static_cast<volatile uint64_t*>(&breadcrumb->fault);
+  const volatile Breadcrumb* b = breadcrumb;
+  const uint64_t fault = b->fault;
   if (fault == 0) return Status::ok();
-  *static_cast<volatile uint64_t*>(&breadcrumb->fault) = 0;
+  breadcrumb->fault = 0;
   const auto op = static_cast<int32_t>(fault >> 32 & 0xffffffu);
   const auto value = static_cast<int32_t>(fault & 0xffffffffu);
-  const bool id = static_cast<Fault>(fault >> 56) == Fault::kEmbeddingId;
-  return Status(ECAD_INVALID_ARGUMENT, id ? text("embedding: id ", value, " is outside the table") : text("attention: a key count is ", value, ", outside 1 to the number of keys")).at_op(op);
+  const std::string what = static_cast<Fault>(fault >> 56) == Fault::kEmbeddingId ? text("id ", value, " is outside the table") : text("a key count is ", value, ", outside 1 to the number of keys");
+  return Status(ECAD_INVALID_ARGUMENT, text("at step ", b->fault_step, ": ", what)).at_op(op);
 }
 
 // ---- weights -------------------------------------------------------------------------------------------------------

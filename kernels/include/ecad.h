@@ -101,6 +101,9 @@ typedef struct ecad_device_info {
   uint64_t memory_peak;
   char name[96];
   char features[160];     /* "avx512f avx512_bf16 amx_bf16", "sm_90" */
+  uint64_t graphs;        /* CUDA: graphs instantiated so far, one per distinct section of a program that ran twice */
+  uint64_t graph_bytes;   /* device memory of those that are kept */
+  uint64_t graph_ns;      /* time that capturing and instantiating took in all */
 } ecad_device_info;
 
 /* Number of devices of a backend: 1 for reference and cpu; 0 for CUDA when not built in or without a driver (why, when
@@ -209,12 +212,12 @@ typedef struct ecad_op_time {
 typedef struct ecad_run_args {
   uint32_t struct_size;
   uint32_t flags;      /* ECAD_RUN_* */
-  ecad_cancel *cancel; /* checked between ops; NULL: none */
-  /* After each item, on the device's thread; nonzero cancels. It may read the state (previews) and use other devices; running or loading on
+  ecad_cancel *cancel; /* checked between ops, on CUDA between items, of which two may be queued; NULL: none */
+  /* After each item (on CUDA: after it was queued, so up to two items early), on the device's thread; nonzero cancels. It may read the state (previews) and use other devices; running or loading on
    * this device from here is ECAD_INVALID_ARGUMENT. It must return: no longjmp, no exceptions. */
   int32_t (*on_item)(void *user, uint32_t done, uint32_t of);
   void *user;
-  ecad_op_time *times; /* caller's array; NULL: no per-op clock is read */
+  ecad_op_time *times; /* caller's array; NULL: no per-op clock is read. CUDA: device time by events, without graphs */
   uint64_t times_cap;
   uint64_t times_len;  /* out: how many would have been written */
 } ecad_run_args;

@@ -65,7 +65,8 @@ TEST(fork_shares_until_written) {
   auto a = new_state(program.get());
   write(a.get(), "latents", {1, 2, 3, 4});
   run(a.get(), program.get(), {{0, 0}});
-  ecad_device_info info{sizeof info, 0, 0, 0, 0, 0, 0, {0}, {0}};
+  ecad_device_info info{};
+  info.struct_size = sizeof info;
   CHECK_OK(ecad_device_query(device.get(), &info, &err));
   const uint64_t before = info.memory_used;
   auto b = fork(a.get());
@@ -192,7 +193,8 @@ TEST(release_in_any_order) {
 
 TEST(memory_is_counted_and_given_back) {
   auto device = open_device();
-  ecad_device_info info{sizeof info, 0, 0, 0, 0, 0, 0, {0}, {0}};
+  ecad_device_info info{};
+  info.struct_size = sizeof info;
   CHECK_OK(ecad_device_query(device.get(), &info, &err));
   CHECK_EQ(info.memory_used, 0u);
   CHECK(info.memory_total > (uint64_t{1} << 20));

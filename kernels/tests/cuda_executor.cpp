@@ -1,0 +1,196 @@
+// The CUDA executor against the op-by-op reference: random sections run in random order on states that are forked, written and dropped between
+// replays, with more sections than graphs are kept.
+#include <cstdlib>
+
+#include "fixture.h"
+
+using writer::kF32;
+
+namespace {
+
+constexpr uint32_t kBuffers = 6, kSteps = 5, kSections = 90;
+constexpr int64_t kElements = 24;
+
+struct Random {
+  uint64_t s;
+  uint32_t below(uint32_t n) {
+    s ^= s << 13;
+    s ^= s >> 7;
+    s ^= s << 17;
+    return static_cast<uint32_t>((s >> 20) % n);
+  }
+};
+
+// Copies between persistent buffers, scratch and a constant that differs at every step. Section 0 fills every buffer.
+writer::Program shuffler(uint64_t seed, int64_t arena_elements) {
+  writer::Program p;
+  p.steps = kSteps;
+  Random random{seed};
+  std::vector<float> table;
+  for (uint32_t i = 0; i < kSteps * kElements; ++i) table.push_back(static_cast<float>(i) + 0.5f);
+  const uint32_t all = p.constant(kF32, {kSteps, kElements}, table.data());
+  const uint32_t constant = p.view(all, {1, kElements}, {kElements, 1}, 0, kElements);
+  std::vector<uint32_t> buffers, scratch;
+  for (uint32_t i = 0; i < kBuffers; ++i) {
+    buffers.push_back(p.persistent("b" + std::to_string(i), kF32, {1, kElements}, i % 2));
+    p.io("b" + std::to_string(i), buffers.back(), 3);
+  }
+  for (int i = 0; i < 2; ++i) scratch.push_back(p.arena(kF32, {1, arena_elements}));
+  for (uint32_t& s : scratch) s = p.view(s, {1, kElements}, {arena_elements, 1});
+  p.section(0, "fill");
+  for (const uint32_t b : buffers) p.op(writer::kCopy, {constant}, {b});
+  for (uint32_t s = 1; s < kSections; ++s) {
+    p.section(1, "s" + std::to_string(s));
+    bool written[2] = {};
+    for (uint32_t n = 1 + random.below(6); n > 0; --n) {
+      uint32_t from = random.below(4) == 0 ? constant : buffers[random.below(kBuffers)];
+      const uint32_t k = random.below(2);
+      if (random.below(3) == 0 && written[k]) from = scratch[k];
+      if (random.below(3) == 0) {
+        if (from == scratch[1 - k]) written[k] = true;
+        if (from != scratch[k]) p.op(writer::kCopy, {from}, {scratch[k]});
+        written[k] = true;
+      } else {
+        p.op(writer::kCopy, {from}, {buffers[random.below(kBuffers)]});
+      }
+    }
+  }
+  p.schedule("fill", {{0, 0}});
+  return p;
+}
+
+// The same thing on two devices.
+struct Pair {
+  Handle<ecad_device> device[2] = {open_device(ECAD_BACKEND_REFERENCE), open_device(ECAD_BACKEND_CUDA)};
+  Handle<ecad_program> program[2];
+  struct States {
+    Handle<ecad_state> of[2];
+  };
+  std::vector<States> states;
+
+  explicit Pair(const writer::Program& p) {
+    for (int d = 0; d < 2; ++d) program[d] = load(device[d].get(), nullptr, p);
+    states.emplace_back();
+    for (int d = 0; d < 2; ++d) states[0].of[d] = new_state(program[d].get());
+    run(0, {{0, 0}});
+  }
+  void run(size_t state, const std::vector<ecad_run_item>& items) {
+    for (int d = 0; d < 2; ++d) CHECK_OK(ecad_run(states[state].of[d].get(), program[d].get(), items.data(), items.size(), nullptr, &err));
+  }
+  bool same(size_t state) {
+    for (uint32_t b = 0; b < kBuffers; ++b) {
+      const std::string name = "b" + std::to_string(b);
+      if (read(states[state].of[0].get(), name.c_str(), kElements) != read(states[state].of[1].get(), name.c_str(), kElements)) return false;
+    }
+    return true;
+  }
+  void step(Random& random) {
+    const size_t state = random.below(static_cast<uint32_t>(states.size()));
+    switch (random.below(8)) {
+      case 0:
+        if (states.size() < 6) {
+          States copy;
+          for (int d = 0; d < 2; ++d) copy.of[d] = fork(states[state].of[d].get());
+          states.push_back(std::move(copy));
+        }
+        break;
+      case 1:
+        if (states.size() > 2) states.erase(states.begin() + static_cast<std::ptrdiff_t>(state));
+        break;
+      case 2:
+        for (int d = 0; d < 2; ++d) write(states[state].of[d].get(), "b0", std::vector<float>(kElements, static_cast<float>(random.s % 97)));
+        random.below(2);
+        break;
+      default: {
+        std::vector<ecad_run_item> items;
+        for (uint32_t n = 1 + random.below(8); n > 0; --n) items.push_back({random.below(kSections), random.below(kSteps)});
+        run(state, items);
+      }
+    }
+  }
+};
+
+ecad_device_info info_of(ecad_device* device) {
+  ecad_device_info info{};
+  info.struct_size = sizeof info;
+  CHECK_OK(ecad_device_query(device, &info, &err));
+  return info;
+}
+
+}  // namespace
+
+TEST(forks_between_replays) {
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    Pair pair(shuffler(seed * 7919, 64));
+    Random random{seed * 104729};
+    for (int i = 0; i < 400; ++i) pair.step(random);
+    for (size_t s = 0; s < pair.states.size(); ++s) CHECK(pair.same(s));
+  }
+}
+
+TEST(graphs_are_captured_at_the_second_use_and_bounded) {
+  Pair pair(shuffler(5, 64));
+  CHECK_EQ(info_of(pair.device[1].get()).graphs, 0u);
+  pair.run(0, {{1, 0}});
+  CHECK_EQ(info_of(pair.device[1].get()).graphs, 0u);
+  pair.run(0, {{1, 1}, {1, 2}, {1, 3}});
+  CHECK_EQ(info_of(pair.device[1].get()).graphs, 1u);
+  for (int round = 0; round < 3; ++round) {
+    for (uint32_t s = 1; s < kSections; ++s) pair.run(0, {{s, s % kSteps}});
+  }
+  CHECK(info_of(pair.device[1].get()).graphs > kSections);  // some were dropped and captured once more
+  CHECK(pair.same(0));
+  CHECK_EQ(info_of(pair.device[0].get()).graphs, 0u);
+}
+
+TEST(arena_that_grows_between_replays) {
+  Pair pair(shuffler(11, 64));
+  Random random{99};
+  for (int i = 0; i < 100; ++i) pair.step(random);
+  const auto larger = load(pair.device[1].get(), nullptr, shuffler(12, 100000));
+  for (int i = 0; i < 100; ++i) pair.step(random);
+  for (size_t s = 0; s < pair.states.size(); ++s) CHECK(pair.same(s));
+}
+
+TEST(errors_say_where) {
+  Pair pair(shuffler(3, 64));
+  auto fresh = new_state(pair.program[1].get());
+  std::vector<ecad_run_item> items;
+  for (uint32_t s = 1; s < kSections; ++s) items.push_back({s, 2});
+  CHECK_FAILS(ecad_run(fresh.get(), pair.program[1].get(), items.data(), items.size(), nullptr, &err), ECAD_NOT_READY, "which was never written");
+  // Cancelled between sections; the state is good for a reset.
+  ecad_run_args args = ECAD_RUN_ARGS_INIT;
+  Handle<ecad_cancel> cancel(ecad_cancel_create());
+  args.cancel = cancel.get();
+  ecad_cancel_trigger(cancel.get());
+  CHECK_EQ(ecad_run_schedule(pair.states[0].of[1].get(), pair.program[1].get(), 0, &args, nullptr), ECAD_CANCELLED);
+}
+
+TEST(op_times_and_finite_checks_run_op_by_op) {
+  Pair pair(shuffler(21, 64));
+  ecad_op_time times[64];
+  ecad_run_args args = ECAD_RUN_ARGS_INIT;
+  args.times = times;
+  args.times_cap = 64;
+  const ecad_run_item items[] = {{0, 1}, {2, 3}};
+  CHECK_OK(ecad_run(pair.states[0].of[1].get(), pair.program[1].get(), items, 2, &args, &err));
+  CHECK(args.times_len > kBuffers);
+  for (uint64_t i = 0; i < args.times_len; ++i) CHECK_EQ(times[i].op, times[0].op + i < kBuffers ? static_cast<uint32_t>(i) : times[i].op);
+  CHECK_EQ(times[kBuffers].item, 1u);
+  CHECK_EQ(ecad_run(pair.states[0].of[0].get(), pair.program[0].get(), items, 2, nullptr, nullptr), ECAD_OK);
+  CHECK(pair.same(0));
+  write(pair.states[0].of[1].get(), "b0", std::vector<float>(kElements, INFINITY));
+  args = ECAD_RUN_ARGS_INIT;
+  args.flags = ECAD_RUN_CHECK_FINITE;
+  CHECK_OK(ecad_run(pair.states[0].of[1].get(), pair.program[1].get(), items, 1, &args, &err));
+  CHECK_EQ(info_of(pair.device[1].get()).graphs, 0u);
+}
+
+TEST(a_program_that_does_not_fit_is_refused_with_the_numbers) {
+  auto device = open_device(ECAD_BACKEND_CUDA);
+  const auto bytes = shuffler(2, int64_t{1} << 30).bytes();
+  ecad_program* program = nullptr;
+  CHECK_FAILS(ecad_program_load(device.get(), nullptr, bytes.data(), bytes.size(), &program, &err), ECAD_OUT_OF_MEMORY, "MiB of device memory (weights 0, activations ");
+}
+
+CHECK_MAIN()
