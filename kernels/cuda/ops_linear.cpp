@@ -1,0 +1,272 @@
+// linear and gated linear: weights are packed once per device (kernels/linear.h), the kernel is chosen by the shape.
+#include <cstring>
+
+#include "../core/text.h"
+#include "kernels/linear_sm90.h"
+#include "op.h"
+
+namespace ecad::cuda {
+namespace {
+
+// n elements of stored type `from`, perhaps unaligned, as float32 or bfloat16.
+void convert(const void* from, DType stored, int64_t n, void* to, DType type) {
+  const auto count = static_cast<size_t>(n);
+  if (stored == type) {
+    std::memcpy(to, from, count * dtype_size(type));
+  } else if (stored == DType::kF32 && type == DType::kBF16) {  // the common one, without a detour over double
+    auto* out = static_cast<uint16_t*>(to);
+    for (size_t i = 0; i < count; ++i) {
+      float v;
+      std::memcpy(&v, static_cast<const char*>(from) + 4 * i, 4);
+      out[i] = float_to_bf16(v);
+    }
+  } else {
+    for (int64_t i = 0; i < n; ++i) store_element(to, type, i, load_element(from, stored, i));
+  }
+}
+
+// The matrices of an op as the kernels read them (linear.h).
+class Packing {
+ public:
+  Packing(bool gated, DType type) : gated_(gated), type_(type) {}
+  void add_part(int64_t k) {
+    parts_.push_back(k);
+    k_ += k;
+    tiles_ += (k + line() - 1) / line();
+  }
+  void add_matrix(const Source& w) {
+    matrices_.push_back(w);
+    n_ += w.tensor->dims[0];
+  }
+  int64_t line() const { return kLineBytes / static_cast<int64_t>(dtype_size(type_)); }
+  int64_t tiles() const { return tiles_; }
+  int64_t n() const { return gated_ ? 2 * groups() * kGatedRows : n_; }
+
+  Status pack(const Binder& b, void** out) const {
+    PackCache::Key key = {static_cast<uint64_t>(gated_ ? Pack::kGatedMatrix : Pack::kMatrix), static_cast<uint64_t>(type_)};
+    for (const Source& w : matrices_) key.push_back(w.weight->id);
+    for (const int64_t k : parts_) key.push_back(static_cast<uint64_t>(k));
+    const size_t row = static_cast<size_t>(tiles_) * kLineBytes, bytes = row * static_cast<size_t>(n());
+    return b.cache()->get(key, bytes, [&](void* device) {
+      return b.cx.stage(device, bytes, row, [&](size_t at, size_t count, void* to) {
+        for (size_t done = 0; done < count; done += row) write_row(static_cast<int64_t>((at + done) / row), static_cast<char*>(to) + done, row);
+        return Status::ok();
+      });
+    }, out);
+  }
+
+ private:
+  int64_t groups() const { return (matrices_[0].tensor->dims[0] + kGatedRows - 1) / kGatedRows; }
+
+  void write_row(int64_t r, char* to, size_t bytes) const {
+    std::memset(to, 0, bytes);
+    size_t matrix = 0;
+    if (gated_) {
+      matrix = static_cast<size_t>(r / kGatedRows % 2);
+      r = r / (2 * kGatedRows) * kGatedRows + r % kGatedRows;
+      if (r >= matrices_[matrix].tensor->dims[0]) return;
+    } else {
+      while (r >= matrices_[matrix].tensor->dims[0]) r -= matrices_[matrix++].tensor->dims[0];
+    }
+    const WeightView& w = *matrices_[matrix].weight;
+    const char* from = static_cast<const char*>(w.data) + static_cast<size_t>(r * k_) * dtype_size(w.dtype);
+    for (const int64_t k : parts_) {
+      convert(from, w.dtype, k, to, type_);
+      from += static_cast<size_t>(k) * dtype_size(w.dtype);
+      to += (k + line() - 1) / line() * kLineBytes;
+    }
+  }
+
+  bool gated_;
+  DType type_;
+  std::vector<int64_t> parts_;
+  std::vector<Source> matrices_;
+  int64_t k_ = 0, n_ = 0, tiles_ = 0;
+};
+
+// Whether every row of the view starts at a multiple of 16 bytes at every step; buffers do.
+bool wide(const Tensor& t, DType type) {
+  const auto unit = static_cast<int64_t>(16 / dtype_size(type));
+  bool aligned = static_cast<int64_t>(t.offset) % unit == 0 && t.step_stride % unit == 0;
+  for (uint32_t d = 0; d + 1 < t.rank; ++d) aligned = aligned && (t.dims[d] == 1 || t.strides[d] % unit == 0);
+  return aligned;
+}
+
+class LinearOp : public CudaOp {
+ public:
+  using CudaOp::CudaOp;
+
+  Status enqueue(const Launch& l) override {
+    LinearParams p = params_;
+    p.head = l.head;
+    for (size_t i = 0; i < x_.size(); ++i) p.parts[i].x = x_[i].ref(l);
+    p.y = y_.ref(l);
+    if (sm90_ == nullptr) return launch_linear(l.stream->native(), *variant_, p);
+    LinearSm90Params q = {};
+    q.linear = p;
+    q.w_map = w_map_;
+    q.parts = static_cast<int32_t>(x_.size());
+    size_t next = 0;
+    for (size_t i = 0; i < x_.size(); ++i) {
+      q.x_in_table[i] = in_table_[i];
+      if (in_table_[i]) q.x_table[i] = l.maps[next++];
+      else ECAD_TRY(encode_tensor_map(linear_x_map(reinterpret_cast<const void*>(p.parts[i].x.offset), p.parts[i], p.m, sm90_->tile_m), &q.x_maps[i]));
+    }
+    return launch_linear_sm90(l.stream->native(), *sm90_, q, cx_.device.multiprocessors);
+  }
+
+ protected:
+  // Inputs first..first + nx - 1 and output 0; what matrix products are of.
+  Status bind_operands(const Binder& b, size_t nx) {
+    if (nx > kLinearParts) return unsupported(text("concatenates at most ", kLinearParts, " inputs of a linear, not ", nx));
+    for (size_t i = 0; i < nx; ++i) {
+      Source x;
+      ECAD_TRY(b.input(i, "x", &x));
+      if (x.weight != nullptr) return unsupported("multiplies activations by weights: x is a weight");
+      kind_.f32 = kind_.f32 || x.dtype != DType::kBF16;
+      x_.push_back(x);
+    }
+    ECAD_TRY(b.output(0, "y", &y_));
+    kind_.f32_y = y_.dtype == DType::kF32;
+    kind_.wide_x = true;
+    const DType type = kind_.f32 ? DType::kF32 : DType::kBF16;
+    for (const Source& x : x_) kind_.wide_x = kind_.wide_x && x.dtype == type && wide(*x.tensor, type);
+    return Status::ok();
+  }
+
+  DType type() const { return kind_.f32 ? DType::kF32 : DType::kBF16; }
+
+  Status weight(const Binder& b, size_t i, const char* what, Source* out) const {
+    ECAD_TRY(b.input(i, what, out));
+    if (out->present() && out->weight == nullptr) return unsupported(text("multiplies by tensors of the checkpoint only: ", what, " of a linear is another tensor"));
+    return Status::ok();
+  }
+
+  // Packs and chooses. bias: device address or null.
+  Status finish(const Binder& b, Packing* packing, Act act, const float* bias) {
+    for (const Source& x : x_) packing->add_part(x.tensor->cols());
+    void* packed = nullptr;
+    ECAD_TRY(packing->pack(b, &packed));
+    int64_t end = 0;
+    for (size_t i = 0; i < x_.size(); ++i) {
+      const Tensor& t = *x_[i].tensor;
+      end += (t.cols() + packing->line() - 1) / packing->line();
+      params_.parts[i] = {{}, row_layout(t), static_cast<int32_t>(t.cols()), static_cast<int32_t>(end), x_[i].dtype == DType::kBF16, 0};
+    }
+    const Tensor& y = *y_.tensor;
+    if (y.rows() > INT32_MAX || packing->n() > INT32_MAX || end > INT32_MAX) return unsupported("multiplies matrices of less than 2^31 rows");
+    params_.weights = packed;
+    params_.bias = bias;
+    params_.y_rows = row_layout(y);
+    params_.m = static_cast<int32_t>(y.rows());
+    params_.n = static_cast<int32_t>(packing->n());
+    params_.columns = static_cast<int32_t>(y.cols());
+    params_.k_tiles = static_cast<int32_t>(end);
+    params_.act = static_cast<int32_t>(act);
+    params_.wide_x = kind_.wide_x;
+    params_.wide_y = wide(y, y_.dtype);
+    variant_ = &choose_linear(kind_, y.rows(), packing->n(), cx_.device.multiprocessors);
+    return bulk_copies() ? choose_sm90(b) : Status::ok();
+  }
+
+  LinearKind kind_ = {};
+
+ private:
+  // Whether linear_sm90.cuh takes the operands and there are rows enough for its tiles.
+  bool bulk_copies() const {
+    bool possible = cx_.device.arch() == 90 && !kind_.f32 && kind_.wide_x && params_.m > kLinearStreamM;
+    for (size_t i = 0; i < x_.size(); ++i) possible = possible && x_[i].tensor->step_stride == 0 && params_.parts[i].rows.inner == params_.m;
+    return possible;
+  }
+
+  Status choose_sm90(const Binder& b) {
+    sm90_ = &choose_linear_sm90(kind_.gated, kind_.f32_y, params_.m, params_.n, cx_.device.multiprocessors);
+    for (size_t i = 0; i < x_.size(); ++i) {
+      const uint32_t buffer = x_[i].tensor->buffer;
+      in_table_[i] = buffer < b.program.buffers.size() && b.program.buffers[buffer].kind == BufferKind::kPersistent;
+      if (in_table_[i]) maps_.push_back({false, static_cast<uint32_t>(x_[i].index), linear_x_map(nullptr, params_.parts[i], params_.m, sm90_->tile_m)});
+    }
+    return encode_tensor_map(linear_w_map(params_.weights, params_.n, params_.k_tiles, sm90_->tile_n), &w_map_);
+  }
+
+  std::vector<Source> x_;
+  Sink y_;
+  LinearParams params_ = {};
+  const LinearVariant* variant_ = nullptr;
+  const LinearSm90Variant* sm90_ = nullptr;  // null: variant_
+  TensorMap w_map_ = {};
+  bool in_table_[kLinearParts] = {};          // x i is in a buffer that may be another one at each step
+};
+
+class Linear final : public LinearOp {
+ public:
+  using LinearOp::LinearOp;
+
+  Status bind(const Binder& b) {
+    const auto nx = static_cast<size_t>(b.op.attr[0]), nw = static_cast<size_t>(b.op.attr[1]);
+    ECAD_TRY(bind_operands(b, nx));
+    Packing packing(false, type());
+    std::vector<Source> biases(nw);
+    std::vector<int64_t> lengths;
+    for (size_t j = 0; j < nw; ++j) {
+      Source w;
+      ECAD_TRY(weight(b, nx + j, "w", &w));
+      ECAD_TRY(weight(b, nx + nw + j, "b", &biases[j]));
+      lengths.push_back(w.tensor->dims[0]);
+      packing.add_matrix(w);
+    }
+    void* bias = nullptr;
+    ECAD_TRY(pack_biases(b, biases, lengths, &bias));
+    return finish(b, &packing, static_cast<Act>(b.op.attr[2]), static_cast<const float*>(bias));
+  }
+
+ private:
+  // One after the other in float32, zeros for absent ones; null when all are absent.
+  static Status pack_biases(const Binder& b, const std::vector<Source>& biases, const std::vector<int64_t>& lengths, void** out) {
+    PackCache::Key key = {static_cast<uint64_t>(Pack::kVector), biases.size()};
+    int64_t n = 0;
+    bool any = false;
+    for (size_t j = 0; j < biases.size(); ++j) {
+      any = any || biases[j].present();
+      n += lengths[j];
+      key.push_back(biases[j].present() ? biases[j].weight->id : UINT64_MAX);
+      key.push_back(static_cast<uint64_t>(lengths[j]));
+    }
+    if (!any) return Status::ok();
+    std::vector<float> values(static_cast<size_t>(n), 0.f);
+    size_t at = 0;
+    for (size_t j = 0; j < biases.size(); at += static_cast<size_t>(lengths[j++]))
+      if (biases[j].present()) convert(biases[j].weight->data, biases[j].weight->dtype, lengths[j], values.data() + at, DType::kF32);
+    const size_t bytes = values.size() * sizeof(float);
+    return b.cache()->get(key, bytes, [&](void* device) {
+      return b.cx.stage(device, bytes, sizeof(float), [&](size_t from, size_t count, void* to) {
+        std::memcpy(to, reinterpret_cast<const char*>(values.data()) + from, count);
+        return Status::ok();
+      });
+    }, out);
+  }
+};
+
+class GatedLinear final : public LinearOp {
+ public:
+  using LinearOp::LinearOp;
+
+  Status bind(const Binder& b) {
+    kind_.gated = true;
+    ECAD_TRY(bind_operands(b, 1));
+    Packing packing(true, type());
+    for (size_t j = 0; j < 2; ++j) {
+      Source w;
+      ECAD_TRY(weight(b, 1 + j, j == 0 ? "wg" : "wu", &w));
+      packing.add_matrix(w);
+    }
+    return finish(b, &packing, static_cast<Act>(b.op.attr[0]), nullptr);
+  }
+};
+
+}  // namespace
+
+Status bind_linear(const Binder& b, std::unique_ptr<Kernel>* out) { return b.as<Linear>(out); }
+Status bind_gated_linear(const Binder& b, std::unique_ptr<Kernel>* out) { return b.as<GatedLinear>(out); }
+
+}  // namespace ecad::cuda
