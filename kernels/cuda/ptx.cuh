@@ -65,7 +65,7 @@
 //   void bulk_commit(), bulk_wait<N>(), bulk_wait_read<N>()       groups of this thread's stores: done; source free for reuse
 //   void tensormap_prefetch(map), tensormap_acquire(map)          acquire: before the first use of a map that lies in global memory
 //   u64 policy_evict_first(), policy_evict_last()                 for tma_load_hint
-//   void setmaxnreg_inc<N>(), setmaxnreg_dec<N>()
+//   void setmaxnreg_inc<N>(), setmaxnreg_dec<N>()             the kernel needs ECAD_BOUNDS(threads, 1), or ptxas ignores them (C7508)
 //   void wgmma_fence(registers...)                before the first wgmma and after any other use of its registers; registers: accumulators and, for
 //                                                 wgmma_rs, fragments of a, as arrays of any rank
 //   void wgmma_commit(), wgmma_wait<N>(acc...)    acc: every accumulator array of the groups waited for

@@ -241,7 +241,7 @@ void op::bulk_wait(u32 keep, bool read_only, Site) {
   }
   if (read_only) return;
   while (l.bulk_groups.size() > keep) {
-    l.bulk_groups.pop_front();
+    l.bulk_groups.erase(l.bulk_groups.begin());
     --l.bulk_read_done;
   }
 }

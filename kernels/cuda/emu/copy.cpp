@@ -55,7 +55,7 @@ void op::cp_async_wait(u32 keep, Site) {
       }
     }
     if (!l.first_unfenced && !l.copy_groups.front().empty()) l.first_unfenced = l.warp->time;
-    l.copy_groups.pop_front();
+    l.copy_groups.erase(l.copy_groups.begin());
   }
 }
 

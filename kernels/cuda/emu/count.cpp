@@ -42,7 +42,7 @@ u32 units(const u64* address, u32 n, u32 bytes, u32 unit) {
 
 }  // namespace
 
-void Machine::close_group(SiteAccess&, u16 number, AccessGroup& g) {
+void Machine::close_group(u16 number, const AccessGroup& g) {
   if (!g.lanes) return;
   SiteCounts& site = report_.sites[number];
   const AccessKind kind = site_kinds_[number];
@@ -69,15 +69,19 @@ void Machine::count_access(Lane& l, Site site, AccessKind kind, u64 address) {
   Warp& w = *l.warp;
   if (w.accesses.size() <= number) w.accesses.resize(number + 1u);
   SiteAccess& a = w.accesses[number];
-  const u32 execution = a.seen[l.lane]++;
-  while (a.groups.size() <= execution - a.first) a.groups.emplace_back();
-  AccessGroup& g = a.groups[execution - a.first];
+  const u32 index = a.seen[l.lane]++ - a.first + a.closed;
+  while (a.groups.size() <= index) a.groups.emplace_back();
+  AccessGroup& g = a.groups[index];
   g.address[l.lane] = address;
   g.lanes |= 1u << l.lane;
-  while (!a.groups.empty() && a.groups.front().lanes == 0xffffffffu) {
-    close_group(a, number, a.groups.front());
-    a.groups.pop_front();
+  while (a.closed < a.groups.size() && a.groups[a.closed].lanes == 0xffffffffu) {
+    close_group(number, a.groups[a.closed]);
+    ++a.closed;
     ++a.first;
+  }
+  if (a.closed == a.groups.size() || a.closed > 4096) {
+    a.groups.erase(a.groups.begin(), a.groups.begin() + a.closed);
+    a.closed = 0;
   }
 }
 
@@ -96,8 +100,9 @@ void Machine::count_rows(Site site, const u32* addresses, u32 rows) {
 void Machine::flush_accesses(Warp& w) {
   for (size_t number = 0; number < w.accesses.size(); ++number) {
     SiteAccess& a = w.accesses[number];
-    for (AccessGroup& g : a.groups) close_group(a, static_cast<u16>(number), g);
+    for (size_t i = a.closed; i < a.groups.size(); ++i) close_group(static_cast<u16>(number), a.groups[i]);
     a.groups.clear();
+    a.closed = 0;
     std::fill(a.seen, a.seen + 32, 0u);
     a.first = 0;
   }

@@ -97,9 +97,9 @@ struct Lane {
   u32 first_unfenced = 0;           // warp time of the first generic write to shared memory since the last proxy fence; 0: none
   u32 last_fence = 0;               // warp time of the last proxy fence
   std::vector<Copy> open_copies;    // not committed
-  std::deque<std::vector<Copy>> copy_groups;
+  std::vector<std::vector<Copy>> copy_groups;  // oldest first
   std::vector<u32> open_bulk;       // bulk stores (indices of Block::bulk), not committed
-  std::deque<std::vector<u32>> bulk_groups;
+  std::vector<std::vector<u32>> bulk_groups;
   u32 bulk_read_done = 0;           // of bulk_groups, how many are known to have been read
   bool fenced = false;              // wgmma.fence executed since the last wait
 };
@@ -110,8 +110,9 @@ struct AccessGroup {  // one warp's execution of one access
 };
 struct SiteAccess {
   u32 seen[32] = {};     // executions by each lane
-  u32 first = 0;         // execution number of groups.front()
-  std::deque<AccessGroup> groups;
+  u32 first = 0;         // execution number of the oldest open group
+  u32 closed = 0;        // groups at the front of `groups` that are done with
+  std::vector<AccessGroup> groups;
 };
 struct AccessKind {
   u8 bytes;
@@ -265,7 +266,7 @@ class Machine {
   void restride(u32 stride);
   bool check_read(Lane&, Word&, u8 mask, Site);
   bool check_write(Lane&, Word&, u8 mask, Site);
-  void close_group(SiteAccess&, u16 site, AccessGroup&);
+  void close_group(u16 site, const AccessGroup&);
 
   Report report_;
   const KernelEntry* kernel_ = nullptr;
@@ -280,6 +281,11 @@ class Machine {
   std::unordered_map<u64, u32> issue_index_;
   std::unordered_map<u64, u16> site_index_;
   std::vector<AccessKind> site_kinds_;  // of report_.sites
+  struct RecentSite {
+    Site site = {nullptr, 0};
+    AccessKind kind = {};
+    u16 number = 0;
+  } recent_sites_[64];                  // by line
 };
 
 extern Machine* machine;  // the launch under way

@@ -75,12 +75,15 @@ void Machine::fault(Fault f, Site site, const std::string& what) {
 }
 
 u16 Machine::site_number(Site s, AccessKind kind) {
+  RecentSite& recent = recent_sites_[static_cast<u32>(s.line) % 64];
+  if (recent.site == s && recent.kind.bytes == kind.bytes && recent.kind.shared == kind.shared && recent.kind.write == kind.write) return recent.number;
   const u64 key = (reinterpret_cast<uintptr_t>(s.file) * 31 + static_cast<u64>(s.line)) * 128 + kind.bytes * 4u + kind.shared * 2u + kind.write;
   const auto [at, fresh] = site_index_.emplace(key, static_cast<u16>(report_.sites.size()));
   if (fresh) {
     report_.sites.push_back({s.file, s.line, kind.shared, 0, 0, 0});
     site_kinds_.push_back(kind);
   }
+  recent = {s, kind, at->second};
   return at->second;
 }
 

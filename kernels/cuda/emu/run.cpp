@@ -105,9 +105,9 @@ void Machine::begin_block() {
   scratch_.assign(size_t{2} * stride_, 0);
   for (size_t i = 0; i < lanes.size(); ++i) {
     Lane& l = lanes[i];
-    const Fiber fiber = l.fiber;
-    l = Lane{};
-    l.fiber = fiber;
+    Lane fresh;
+    fresh.fiber = l.fiber;
+    l = std::move(fresh);
     l.index = static_cast<u32>(i);
     l.lane = l.index % 32;
     l.warp_index = l.index / 32;

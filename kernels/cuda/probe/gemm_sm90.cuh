@@ -107,7 +107,7 @@ struct GemmSm90Kernel {
 #endif
 
 template <Defect defect>
-ECAD_KERNEL ECAD_BOUNDS(GemmSm90::kThreads) gemm_sm90(ECAD_PARAMS(GemmMapParams) p) {
+ECAD_KERNEL ECAD_BOUNDS(GemmSm90::kThreads, 1) gemm_sm90(ECAD_PARAMS(GemmMapParams) p) {
 #if defined(ECAD_SM90A)
   GemmSm90Kernel<defect>::run(p);
 #endif
