@@ -40,18 +40,15 @@ ECAD_KERNEL approximate(ECAD_PARAMS(ProbeParams) p) {
   put(p, i, F::of(input(p, i)));
 }
 
-// What the functions make of zeros, infinities, NaN and numbers too small for a normal result.
+// What the functions make of zeros, infinities, NaN, the largest number and those too small for a normal result: the first inputs of kFloats.
 ECAD_KERNEL special_values(ECAD_PARAMS(ProbeParams) p) {
   const u32 t = ptx::thread_id();
-  const u32 bits[8] = {0x00000000u, 0x80000000u, 0x7f800000u, 0xff800000u, 0x7fc00000u, 0xc3000000u, 0x43000000u, 0x00000001u};
-  if (t >= 8) return;
-  f32 x = 0;
-  for (u32 i = 0; i < 8; ++i)
-    if (i == t) x = ptx::u32_as_float(bits[i]);
+  if (t >= 9) return;
+  const f32 x = input(p, t);
   const auto canonical = [](f32 v) { return v == v ? ptx::float_as_u32(v) : 1u; };
   put(p, t, canonical(ptx::ex2_approx(x)));
-  put(p, 8 + t, canonical(ptx::rcp_approx(t == 5 || t == 6 ? 2.0f : x)));
-  put(p, 16 + t, canonical(ptx::tanh_approx(t >= 5 ? 0.0f : x)));
+  put(p, 9 + t, canonical(ptx::rcp_approx(x)));
+  if (t < 7) put(p, 18 + t, canonical(ptx::tanh_approx(x)));
 }
 
 template <class F>
@@ -69,7 +66,7 @@ void add_arithmetic_probes(std::vector<Probe>* all) {
   all->push_back(within<Rcp>("rcp.approx.ftz", Input::kPositive, 0, 0x1.8p-23));
   all->push_back(within<Rsqrt>("rsqrt.approx", Input::kPositive, 0, 0x1.4p-22));
   all->push_back(within<Tanh>("tanh.approx", Input::kSmall, 0, 0x1.1p-11));
-  all->push_back(exact<special_values>("special values of the approximations", Input::kCounting, 24, {{1}, 32}));
+  all->push_back(exact<special_values>("special values of the approximations", Input::kFloats, 25, {{1}, 32}));
 }
 
 }  // namespace ecad::cuda::probe
