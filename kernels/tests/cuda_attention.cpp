@@ -136,12 +136,24 @@ void test_bytes(Backend& cuda) {
   }
 }
 
+// The formulas of attention_tiled.cuh (queries once per 64 keys) and attention_wide.cuh.
+void test_other_bytes(Backend& cuda) {
+  const int64_t heads = 2, queries = 100, keys = 150, blocks = 2, tiles = 3;
+  const Case tiled = attention_case({1, heads, 72, queries, keys, F, false, false, false, false});
+  check_count(tiled, cuda, "bytes asked for", &Watch::asked, static_cast<uint64_t>(4 * heads * 72 * (queries * tiles + 2 * blocks * keys) + 12));
+  check_count(tiled, cuda, "bytes written", &Watch::written, static_cast<uint64_t>(4 * heads * 72 * queries));
+  const Case wide = attention_case({1, heads, 192, queries, keys, H, false, false, false, false});
+  check_count(wide, cuda, "bytes asked for", &Watch::asked, static_cast<uint64_t>(2 * heads * 192 * (queries + 2 * blocks * keys) + 12));
+  check_count(wide, cuda, "bytes written", &Watch::written, static_cast<uint64_t>(2 * heads * 192 * queries));
+}
+
 void body(const Backends& cuda, Backend& reference) {
   test_shapes(cuda, reference);
   test_operands(cuda, reference);
   test_landings(cuda, reference);
   test_counts(*cuda[0]);
   test_bytes(*cuda[0]);
+  test_other_bytes(*cuda[0]);
 }
 
 }  // namespace

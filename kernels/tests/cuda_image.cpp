@@ -73,10 +73,25 @@ void test_group_norm(const Backends& cuda, Backend& reference) {
     }
 }
 
+// The formula of group_norm.cuh for 63 pixels in pieces of 32, by 32 lanes: sums, combine, normalize; 12 bytes of the frame each.
+void test_group_norm_bytes(Backend& cuda) {
+  const int64_t pixels = 9 * 7, channels = 64, lanes = 32, pieces = 2;  // pieces of 32 pixels
+  Case c("group_norm bytes", Opcode::kGroupNorm);
+  c.attr = {4, 0, 0, 0, 0, 0, 0, 0};
+  c.input({1, 9, 7, channels}, H);
+  for (int i = 0; i < 2; ++i) c.weight({channels}, F);
+  c.output({1, 9, 7, channels}, H);
+  const int64_t asked = 2 * pixels * channels * 2 + pieces * lanes * channels * (2 + 12) + 2 * 12 * pieces * channels + 8 * channels + 3 * 12;
+  const int64_t written = pixels * channels * 2 + 12 * pieces * channels + 12 * channels;
+  check_count(c, cuda, "bytes asked for", &Watch::asked, static_cast<uint64_t>(asked));
+  check_count(c, cuda, "bytes written", &Watch::written, static_cast<uint64_t>(written));
+}
+
 void body(const Backends& cuda, Backend& reference) {
   test_conv2d(cuda, reference);
   test_landings(cuda, reference);
   test_group_norm(cuda, reference);
+  test_group_norm_bytes(*cuda[0]);
 }
 
 }  // namespace

@@ -247,6 +247,43 @@ void test_embeddings(const Backends& cuda, Backend& reference) {
       }
 }
 
+// The formulas of map.cuh, lincomb.cuh and embed.cuh; 12 bytes are the frame's.
+void test_bytes(Backend& cuda) {
+  const auto expect = [&](const Case& c, int64_t asked, int64_t written) {
+    check_count(c, cuda, "bytes asked for", &Watch::asked, static_cast<uint64_t>(asked + 12));
+    check_count(c, cuda, "bytes written", &Watch::written, static_cast<uint64_t>(written));
+  };
+  Case copy("copy bytes", Opcode::kCopy);
+  copy.input({3, 40, 24}, F);
+  copy.output({3, 40, 24}, H);
+  expect(copy, 3 * 40 * 24 * 4, 3 * 40 * 24 * 2);
+  Case up("upsample bytes", Opcode::kUpsample);
+  up.attr[0] = 2;
+  up.input({1, 5, 6, 16}, H);
+  up.output({1, 10, 12, 16}, H);
+  expect(up, 10 * 12 * 16 * 2, 10 * 12 * 16 * 2);
+  Case sum("lincomb bytes", Opcode::kLincomb);
+  sum.attr[0] = 3;
+  for (const DType t : {F, H, F}) sum.input({2, 100}, t);
+  sum.input({3}, DType::kF64);
+  sum.in[3].values = {0.5, 2, 0};
+  sum.output({2, 100}, F);
+  expect(sum, 200 * (4 + 2 + 3 * 8), 200 * 4);
+  Case rows("embedding bytes", Opcode::kEmbedding);
+  rows.integers({5}, {0, 3, 3, 1, 2});
+  rows.weight({4, 96}, H);
+  rows.output({5, 96}, F);
+  expect(rows, 5 * (96 * 2 + 128 * 4), 5 * 96 * 4);
+  Case patches("patch_embed bytes", Opcode::kPatchEmbed);
+  patches.attr = {2, 2, 0, 0, 0, 0, 0, 0};
+  patches.input({2, 4, 10, 14}, F);
+  patches.weight({600, 4, 2, 2}, F);
+  patches.weight({600}, F);
+  patches.input({35, 600}, F);
+  patches.output({4, 35, 600}, H);
+  expect(patches, 2 * 35 * 16 * 4 * 2 + 2 * 35 * 600 * 4 + 2 * 5 * 600 * 17 * 4, 4 * 35 * 600 * 2);
+}
+
 // ---- refusals ------------------------------------------------------------------------------------------------------------
 
 void expect_error(Backend& cuda, const Case& c, ecad_status code, const char* part) {
@@ -278,6 +315,7 @@ void body(const Backends& cuda, Backend& reference) {
   test_moves(cuda, reference);
   test_lincomb(cuda, reference);
   test_embeddings(cuda, reference);
+  test_bytes(*cuda[0]);
   test_refusals(*cuda[0]);
 }
 

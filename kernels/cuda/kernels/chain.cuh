@@ -8,8 +8,9 @@
 // Grid/block: grid (ceil(N / (groups kTokens)), B). A thread owns 8 channels of kTokens adjacent tokens, so that a gate vector is loaded once for
 //   kTokens rows; `width` threads (a multiple of 16: half warps are the unit of the row sums) span a row, `groups` rows of threads a block.
 //   Shared memory: 32 bytes per term of a batch of 64, and 8 width / 16 groups kTokens bytes for the row sums.
-// Expected: bytes = B N C (|x| + |x'| + |y| + sum |s_i|) + blocks groups C (sum |g_i| + |scale| + |shift| + |weight| + |bias|), |t| being an
-//   element's bytes and 0 where absent (the second part is served by the caches); FLOPs 2 n B N C + 10 B N C with a layer norm. Limited by HBM.
+// Expected: bytes = B N C (|x| + |x'| + |y| + sum |s_i|) + B ceil(N / kTokens) C (sum |g_i| + |scale| + |shift| + |weight| + |bias|), |t| being an element's
+//   bytes and 0 where absent; the second part is served by the caches. FLOPs 2 n B N C + 10 B N C with a layer norm. Limited by HBM: no GPU has run it yet.
+//   A float32 row is loaded and stored as two 16-byte halves 32 bytes apart, so each of those instructions uses half of its sectors, the next one the rest.
 // Edge cases: any C up to 8192; rows that are not 16-byte aligned, or C not a multiple of 8, go element by element; tokens past N are masked;
 //   more than kMaxChainTerms terms are added in several passes through a float32 sum (ops_chain.cpp).
 // Bank conflicts: none; the row sums are read as broadcasts.

@@ -7,8 +7,8 @@ namespace ecad::cuda {
 
 // Computes     y[.., :] = table[ids[..], :].
 // Inputs       ids int32, up to three dims, any strides; table [V,D] float32 or bfloat16, rows dense. Output y [..,D] float32 or bfloat16, rows dense.
-// Grid/block   a block of 128 threads one row, 8 elements a thread at a time when table and y are wide, else one. Expected bytes: rows (4 + D (|table| + |y|));
-//              no FLOPs; limited by HBM.
+// Grid/block   a block of 128 threads one row, 8 elements a thread at a time when table and y are wide, else one. Expected bytes: rows D (|table| + |y|), and
+//              the id once per thread (a broadcast); no FLOPs; limited by HBM.
 // Edge cases   an id outside 0..V-1 is reported and its row is row 0's. Twin: kernels/ref/elementwise.cpp, ref_embedding.
 ECAD_KERNEL ECAD_BOUNDS(kEmbedThreads) embedding_kernel(ECAD_PARAMS(EmbeddingParams) p) {
   enter(p.head);
@@ -74,7 +74,7 @@ struct PatchConfig {
 // Inputs       x [B,Ci,H,W] any strides; W transposed to [Ci p p, C] and bias in float32; pos [N,C], rows dense. x, y, pos float32 or bfloat16.
 // Accumulates  in float32 along the patch, (c, p, q) in order, starting at the bias; pos last. One rounding.
 // Grid/block   grid (ceil(C / 512), ceil(N / 8), B), 128 threads: a thread 4 columns, 128 apart, of 8 tokens, so a weight is loaded once for 8 tokens.
-//              Shared memory: 8 tokens x 64 values. Expected bytes: R B N C |y| + B N Ci p p |x| ceil(C / 512) + blocks C Ci p p 4 (from L2); FLOPs
+//              Shared memory: 8 tokens x 64 values. Expected bytes: R B N C |y| + B N Ci p p |x| ceil(C / 512) + B N C |pos| + B ceil(N / 8) C (Ci p p + 1) 4 (from L2); FLOPs
 //              2 B N C Ci p p. For PixArt (Ci p p = 16) limited by writing y.
 // Edge cases   any sizes; tokens and columns outside are masked. Bank conflicts: none where patch values are read (broadcasts); 8-way where they are
 //              written, once per block.

@@ -7,7 +7,7 @@
 //              mean, then variance around it. Deterministic; pieces depend on the shape alone.
 // Grid/block   sums, normalize: grid (pieces, ceil(vectors / columns), B), 256 threads as `lanes` pixels x `columns` runs of 8 channels (1 when not wide).
 //              combine: grid (groups, B), 256 threads. Shared memory of sums: 16 KB (8 floats of two sums per thread); of combine: 64 bytes.
-// Expected     bytes = B H W C (2 |x| + |y|) + 4 B pieces C 3 (written once, read twice in combine) + small; FLOPs about 10 B H W C. Limited by HBM; the
+// Expected     bytes = B H W C (2 |x| + |y|) + 3 x 12 B pieces C (sums: written once, read twice) + B pieces lanes C (|x| + 12) from the caches + small; FLOPs about 10 B H W C. Limited by HBM; the
 //              second read of x hits L2 while an image is smaller than it.
 // Edge cases   any sizes; a group may be narrower than a run.
 // Bank conflicts none: sums lie as [run element][thread].
