@@ -59,7 +59,7 @@ void test_chain(const Backends& cuda, Backend& reference) {
     }
   for (const int64_t width : {3072, 8192}) check({1, 3, width, 2, 1, F, H, F, H, Norm::kLayer, true, true, true, true});
   // no terms, single and unrolled ones, past the parameters of a short chain, past a batch in shared memory; gates per sample
-  for (const int64_t terms : {0, 1, 2, 3, 4, 5, 8, 16, 17, 63, 64, 65, 84}) check({3, 4, 40, terms, 3, F, H, F, H, Norm::kLayer, true, true, true, true});
+  for (const int64_t terms : {0, 1, 2, 3, 4, 5, 8, 16, 17, 63, 64, 65, 84, 97}) check({3, 4, 40, terms, 3, F, H, F, H, Norm::kLayer, true, true, true, true});
   check({1, 2, 24, 300, 1, F, H, F, H, Norm::kLayer, true, false, true, true});  // more than one launch
   check({2, 2, 9, 257, 2, H, F, H, F, Norm::kNone, false, false, true, false});
   for (const DType x : {F, H})

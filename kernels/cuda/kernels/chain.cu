@@ -29,7 +29,8 @@ Status launch_chain(StreamHandle stream, const ChainShape& shape, ChainParams<kM
   const int32_t rows = (p.tokens + shape.tokens_per_thread - 1) / shape.tokens_per_thread;
   p.groups = (kThreads + p.width - 1) / p.width;
   if (p.groups > rows) p.groups = rows;
-  return p.num_terms <= kFewChainTerms ? run_terms<kFewChainTerms>(stream, shape, p) : run_terms<kMaxChainTerms>(stream, shape, p);
+  if (p.num_terms <= kFewChainTerms) return run_terms<kFewChainTerms>(stream, shape, p);
+  return p.num_terms <= kManyChainTerms ? run_terms<kManyChainTerms>(stream, shape, p) : run_terms<kMaxChainTerms>(stream, shape, p);
 }
 
 }  // namespace ecad::cuda

@@ -25,7 +25,7 @@ struct ChainParams {
   ChainTerm terms[kTerms];
 };
 
-constexpr int kFewChainTerms = 16;
+constexpr int kFewChainTerms = 16, kManyChainTerms = 96;  // 84: every component of PixArt reused
 
 // How a chain is cut into threads.
 struct ChainShape {
