@@ -38,7 +38,7 @@ void put_line(const char* from, size_t length, char* to, size_t size) {
   to[n] = 0;
 }
 
-void put_line(const std::string& from, char* to, size_t size) { put_line(from.data(), from.size(), to, size); }
+void put_line(std::string_view from, char* to, size_t size) { put_line(from.data(), from.size(), to, size); }
 
 // Writes what the caller's ecad_error has room for.
 ecad_status fill(ecad_error* err, ecad_status code, int32_t op, int32_t device_code, const char* message, size_t length) {
@@ -318,7 +318,7 @@ ecad_status ecad_program_check(const void* bytes, size_t nbytes, ecad_error* err
   return guarded(err, [&] {
     if (bytes == nullptr) return invalid("program: bytes is NULL");
     ecad::Program program;
-    return ecad::decode_program(static_cast<const uint8_t*>(bytes), nbytes, &program);
+    return ecad::check_program(static_cast<const uint8_t*>(bytes), nbytes, &program);
   });
 }
 

@@ -38,8 +38,8 @@ Status LoadedProgram::find_weights(std::vector<WeightView>* by_buffer) {
     const Buffer& b = program_.buffers[t.buffer];
     WeightView& view = (*by_buffer)[t.buffer];
     if (b.kind != BufferKind::kWeight || view.tensor != nullptr) continue;
-    if (weights_ == nullptr) return Status(ECAD_INVALID_ARGUMENT, text("program: needs weights, e.g. \"", b.name, "\", but none are given"));
-    ECAD_TRY(weights_->find(b.name, t, &view));
+    if (weights_ == nullptr) return Status(ECAD_INVALID_ARGUMENT, text("program: needs weights, e.g. \"", b.name(), "\", but none are given"));
+    ECAD_TRY(weights_->find(b.name(), t, &view));
     element_bytes[t.buffer] = static_cast<uint32_t>(dtype_size(view.dtype));
   }
   for (Op& op : program_.ops) op.bytes = op_bytes(program_, op, element_bytes.data());
@@ -49,8 +49,8 @@ Status LoadedProgram::find_weights(std::vector<WeightView>* by_buffer) {
 void LoadedProgram::make_layout() {
   auto layout = std::make_shared<Layout>();
   layout->hash = program_.layout_hash;
-  for (const uint32_t b : program_.persistent) layout->persistent.push_back({program_.buffers[b].name, program_.buffers[b].bytes});
-  for (const Io& io : program_.ios) layout->ports.push_back({io.name, program_.buffers[program_.tensors[io.tensor].buffer].persistent_index, io.direction});
+  for (const uint32_t b : program_.persistent) layout->persistent.push_back({std::string(program_.buffers[b].name()), program_.buffers[b].bytes});
+  for (const Io& io : program_.ios) layout->ports.push_back({std::string(io.name), program_.buffers[program_.tensors[io.tensor].buffer].persistent_index, io.direction});
   layout_ = std::move(layout);
 }
 

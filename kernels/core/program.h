@@ -2,7 +2,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
-#include <string>
+#include <string_view>
 #include <vector>
 
 namespace ecad {
@@ -10,7 +10,7 @@ namespace ecad {
 enum class DType : uint32_t { kAny = 0, kF32 = 1, kBF16 = 2, kF16 = 3, kF64 = 4, kI32 = 5, kU8 = 6 };
 size_t dtype_size(DType);  // bytes of one element; 0 for kAny
 
-enum class BufferKind : uint32_t { kArena = 0, kPersistent = 1, kConstant = 2, kWeight = 3 };
+enum class BufferKind : uint8_t { kArena = 0, kPersistent = 1, kConstant = 2, kWeight = 3 };
 
 enum class Opcode : uint32_t {
   kCopy = 1, kLinear, kGatedLinear, kAttention, kChain, kPatchEmbed, kUnpatchify, kTimestepEmbed, kEmbedding,
@@ -22,15 +22,19 @@ enum class Act : int32_t { kNone = 0, kGeluTanh, kGeluErf, kSilu, kQuickGelu, kR
 enum class Norm : int32_t { kNone = 0, kLayer, kRms };
 inline constexpr uint32_t kNoTensor = 0xFFFFFFFFu;
 
+// No larger than its record in the file, so that a table of buffers never outgrows the bytes it came from.
 struct Buffer {
-  BufferKind kind;
-  uint32_t flags;   // 1: cache slot
-  uint64_t bytes;   // 0 for weights
-  uint64_t offset;  // arena, constant
-  std::string name;
+  uint64_t bytes;         // 0 for weights
+  uint64_t offset;        // arena, constant
+  const char* name_data;  // in Program::strings
   int32_t block, component;
   uint32_t persistent_index;  // position among persistent buffers, else kNoTensor
+  uint8_t name_length;
+  BufferKind kind;
+  uint8_t flags;  // 1: cache slot
+  std::string_view name() const { return {name_data, name_length}; }
 };
+static_assert(sizeof(Buffer) <= 40, "a buffer and 8 bytes of a check's own notes fit into a buffer record of 48");
 
 struct Tensor {
   uint32_t buffer;
@@ -47,7 +51,7 @@ struct Tensor {
 struct Op {
   Opcode code;
   int32_t block, component;
-  std::string name;
+  std::string_view name;
   std::array<int32_t, 8> attr;
   std::array<double, 3> fattr;
   std::vector<uint32_t> in, out;  // tensor indices, kNoTensor for absent; always the opcode's full number of operands
@@ -55,12 +59,16 @@ struct Op {
   uint64_t flops, bytes;
 };
 
-struct Section { uint32_t kind, first_op, num_ops; std::string name; };
-struct Io { std::string name; uint32_t tensor; int32_t direction; };
+struct Section { uint32_t kind, first_op, num_ops; std::string_view name; };
+struct Io { std::string_view name; uint32_t tensor; int32_t direction; };
 struct RunItem { uint32_t section, step; };
-struct Schedule { std::string name; std::vector<RunItem> items; };
+struct Schedule { std::string_view name; std::vector<RunItem> items; };
 
+// Names view `strings`, which keeps its place when a program is moved.
 struct Program {
+  Program() = default;
+  Program(Program&&) = default;
+  Program& operator=(Program&&) = default;
   uint32_t num_steps;
   uint64_t arena_bytes;
   std::array<uint8_t, 32> layout_hash;
@@ -71,6 +79,7 @@ struct Program {
   std::vector<Io> ios;
   std::vector<Schedule> schedules;
   std::vector<uint32_t> persistent;  // buffer indices
+  std::vector<char> strings;
   std::vector<uint8_t> constants;    // host copy; at run time operands are addresses in the device's copy
 };
 

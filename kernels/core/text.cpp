@@ -35,15 +35,14 @@ std::string dims_text(const Tensor& t) {
   return s + "]";
 }
 
-std::string op_text(const Program& program, size_t op) {
-  const Op& o = program.ops[op];
-  return text("op ", op, " \"", o.name, "\" (", opcode_name(o.code), ")");
+std::string op_text(size_t index, const Op& op) {
+  return text("op ", index, " \"", op.name, "\" (", opcode_name(op.code), ")");
 }
 
 std::string buffer_text(const Program& program, size_t buffer) {
   static constexpr const char* kKinds[] = {"arena", "persistent", "constant", "weight"};
   const Buffer& b = program.buffers[buffer];
-  return text("buffer ", buffer, " \"", b.name, "\" (", kKinds[static_cast<size_t>(b.kind)], ")");
+  return text("buffer ", buffer, " \"", b.name(), "\" (", kKinds[static_cast<size_t>(b.kind)], ")");
 }
 
 // RFC 3629: no overlong forms, no surrogates, at most U+10FFFF.

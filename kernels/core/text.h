@@ -29,15 +29,16 @@ std::string text(const Args&... args) {
 
 const char* opcode_name(Opcode);
 std::string dims_text(const Tensor&);                    // "[2,256,1152]"
-std::string op_text(const Program&, size_t op);          // op 12 "blocks.0.attn1.qkv" (linear)
+std::string op_text(size_t index, const Op&);            // op 12 "blocks.0.attn1.qkv" (linear)
+inline std::string op_text(const Program& program, size_t op) { return op_text(op, program.ops[op]); }
 std::string buffer_text(const Program&, size_t buffer);  // buffer 3 "latents" (persistent)
 
 template <class... Args>
 Status bad_program(const Args&... args) { return Status(ECAD_BAD_PROGRAM, text("program: ", args...)); }
 
 template <class... Args>
-Status bad_op(const Program& program, size_t op, const Args&... args) {
-  return Status(ECAD_BAD_PROGRAM, text("program: ", op_text(program, op), ": ", args...)).at_op(static_cast<int32_t>(op));
+Status bad_op(size_t index, const Op& op, const Args&... args) {
+  return Status(ECAD_BAD_PROGRAM, text("program: ", op_text(index, op), ": ", args...)).at_op(static_cast<int32_t>(index));
 }
 
 bool is_utf8(std::string_view);

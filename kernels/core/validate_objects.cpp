@@ -1,6 +1,6 @@
 // Buffers, tensors, ios and schedules of a decoded program.
+#include <algorithm>
 #include <string_view>
-#include <unordered_set>
 
 #include "decode.h"
 #include "text.h"
@@ -19,32 +19,40 @@ Status check_place(const Program& p, size_t i, uint64_t space, const char* what)
   return Status::ok();
 }
 
-Status check_buffer(const Program& p, size_t i) {
+Status check_buffer(const Program& p, size_t i, uint64_t constant_bytes) {
   const Buffer& b = p.buffers[i];
   const bool weight = b.kind == BufferKind::kWeight, persistent = b.kind == BufferKind::kPersistent;
   if (b.flags > (persistent ? 1u : 0u)) return bad_program(buffer_text(p, i), ": flags ", b.flags, " are not known");
   if (b.block < -1 || b.component < -1) return bad_program(buffer_text(p, i), ": block ", b.block, " or component ", b.component, " is below -1");
-  if ((weight || persistent) && b.name.empty()) return bad_program(buffer_text(p, i), ": has no name");
+  if ((weight || persistent) && b.name().empty()) return bad_program(buffer_text(p, i), ": has no name");
   if (weight) {
     if (b.bytes != 0 || b.offset != 0) return bad_program(buffer_text(p, i), ": a weight has neither bytes nor offset");
     return Status::ok();
   }
   if (b.bytes == 0 || b.bytes > kMaxBytes) return bad_program(buffer_text(p, i), ": size ", b.bytes, " is outside 1..2^48");
   if (persistent) return b.offset == 0 ? Status::ok() : bad_program(buffer_text(p, i), ": a persistent buffer has no offset");
-  return b.kind == BufferKind::kArena ? check_place(p, i, p.arena_bytes, "arena") : check_place(p, i, p.constants.size(), "constants");
+  return b.kind == BufferKind::kArena ? check_place(p, i, p.arena_bytes, "arena") : check_place(p, i, constant_bytes, "constants");
 }
 
-Status check_buffers(const Program& p) {
-  std::unordered_set<std::string_view> keys;
+Status check_buffers(const Program& p, uint64_t constant_bytes) {
   uint64_t total = 0;
+  size_t weights = 0;
   for (size_t i = 0; i < p.buffers.size(); ++i) {
-    ECAD_TRY(check_buffer(p, i));
+    ECAD_TRY(check_buffer(p, i, constant_bytes));
     const Buffer& b = p.buffers[i];
-    if (b.kind == BufferKind::kWeight && !keys.insert(b.name).second) return bad_program(buffer_text(p, i), ": another weight buffer has this name");
+    if (b.kind == BufferKind::kWeight) ++weights;
     if (b.kind == BufferKind::kPersistent) total += b.bytes;
     if (total > (uint64_t{1} << 60)) return bad_program("persistent buffers of more than 2^60 bytes");
   }
-  return Status::ok();
+  std::vector<uint32_t> by_name;
+  by_name.reserve(weights);
+  for (size_t i = 0; i < p.buffers.size(); ++i) {
+    if (p.buffers[i].kind == BufferKind::kWeight) by_name.push_back(static_cast<uint32_t>(i));
+  }
+  const auto name = [&](uint32_t i) { return p.buffers[i].name(); };
+  std::sort(by_name.begin(), by_name.end(), [&](uint32_t a, uint32_t b) { return name(a) != name(b) ? name(a) < name(b) : a < b; });
+  const auto twin = std::adjacent_find(by_name.begin(), by_name.end(), [&](uint32_t a, uint32_t b) { return name(a) == name(b); });
+  return twin == by_name.end() ? Status::ok() : bad_program(buffer_text(p, twin[1]), ": another weight buffer has this name");
 }
 
 // Dims and strides by themselves. *last is the largest element index of the view at step 0, from its offset.
@@ -106,32 +114,41 @@ Status check_tensors(const Program& p) {
   return Status::ok();
 }
 
-Status check_ios(const Program& p) {
-  std::unordered_set<std::string_view> names;
-  for (size_t i = 0; i < p.ios.size(); ++i) {
-    const Io& io = p.ios[i];
-    if (!names.insert(io.name).second) return bad_program("io ", i, " \"", io.name, "\": another io has this name");
+Status check_ios(const Program& p, const Records& records) {
+  std::vector<std::string_view> names(records.count(kIos));
+  for (uint32_t i = 0; i < names.size(); ++i) {
+    Io io;
+    ECAD_TRY(records.io(i, &io));
+    names[i] = io.name;
     const Tensor& t = p.tensors[io.tensor];
     const Buffer& b = p.buffers[t.buffer];
     if (b.kind != BufferKind::kPersistent || !covers(t, b)) return bad_program("io ", i, " \"", io.name, "\": tensor ", io.tensor, " is not a whole, dense view of a persistent buffer");
+  }
+  std::sort(names.begin(), names.end());
+  const auto twin = std::adjacent_find(names.begin(), names.end());
+  return twin == names.end() ? Status::ok() : bad_program("io \"", *twin, "\": another io has this name");
+}
+
+Status check_items(const Records& records) {
+  for (uint32_t i = 0; i < records.count(kSchedules); ++i) {
+    ScheduleRange s;
+    ECAD_TRY(records.schedule(i, &s));
+    for (uint32_t k = 0; k < s.num_items; ++k) {
+      const RunItem item = records.item(s.first_item + k);
+      if (item.section >= records.count(kSections)) return bad_program("schedule ", i, " item ", k, ": section ", item.section, " does not exist, there are ", records.count(kSections));
+      if (item.step >= records.num_steps()) return bad_program("schedule ", i, " item ", k, ": step ", item.step, " does not exist, there are ", records.num_steps());
+    }
   }
   return Status::ok();
 }
 
 }  // namespace
 
-Status validate_objects(const Program& p) {
-  ECAD_TRY(check_buffers(p));
+Status validate_objects(const Program& p, const Records& records) {
+  ECAD_TRY(check_buffers(p, records.constant_bytes()));
   ECAD_TRY(check_tensors(p));
-  ECAD_TRY(check_ios(p));
-  for (size_t i = 0; i < p.schedules.size(); ++i) {
-    for (size_t k = 0; k < p.schedules[i].items.size(); ++k) {
-      const RunItem& item = p.schedules[i].items[k];
-      if (item.section >= p.sections.size()) return bad_program("schedule ", i, " item ", k, ": section ", item.section, " does not exist, there are ", p.sections.size());
-      if (item.step >= p.num_steps) return bad_program("schedule ", i, " item ", k, ": step ", item.step, " does not exist, there are ", p.num_steps);
-    }
-  }
-  return Status::ok();
+  ECAD_TRY(check_ios(p, records));
+  return check_items(records);
 }
 
 }  // namespace ecad

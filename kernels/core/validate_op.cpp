@@ -13,7 +13,7 @@ constexpr int32_t kLastAct = static_cast<int32_t>(Act::kRelu);
 
 class Rule {
  public:
-  Rule(const Program& p, size_t index) : p_(p), index_(index), op_(p.ops[index]) {}
+  Rule(const Program& p, size_t index, const Op& op) : p_(p), index_(index), op_(op) {}
 
   Status check() {
     switch (op_.code) {
@@ -39,7 +39,7 @@ class Rule {
 
  private:
   template <class... Args>
-  Status fail(const Args&... args) const { return bad_op(p_, index_, args...); }
+  Status fail(const Args&... args) const { return bad_op(index_, op_, args...); }
 
   Status operands(size_t in, size_t out) const {
     if (op_.in.size() != in || op_.out.size() != out) return fail("has ", op_.in.size(), " inputs and ", op_.out.size(), " outputs, needs ", in, " and ", out);
@@ -427,6 +427,6 @@ class Rule {
 
 }  // namespace
 
-Status validate_op(const Program& program, size_t op) { return Rule(program, op).check(); }
+Status validate_op(const Program& program, size_t index, const Op& op) { return Rule(program, index, op).check(); }
 
 }  // namespace ecad
