@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 )
 
 // MaxSize is a limit for reading configuration files that no real one comes near, in bytes.
@@ -83,10 +84,19 @@ func describe(err error) error {
 	var te *json.UnmarshalTypeError
 	var se *json.SyntaxError
 	switch {
-	case errors.As(err, &te) && te.Field != "":
-		return fmt.Errorf("key %q: found a %s, want %s", te.Field, te.Value, te.Type)
 	case errors.As(err, &te):
-		return fmt.Errorf("found a %s, want an object", te.Value)
+		want := te.Type.String()
+		if te.Type.Kind() == reflect.Struct {
+			want = "an object"
+		}
+		found := te.Value // "number" and its digits, however many
+		if len(found) > 40 {
+			found = found[:37] + "..."
+		}
+		if te.Field != "" {
+			return fmt.Errorf("key %q: found a %s, want %s", te.Field, found, want)
+		}
+		return fmt.Errorf("found a %s, want %s", found, want)
 	case errors.As(err, &se):
 		return fmt.Errorf("not JSON: %v", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):

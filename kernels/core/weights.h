@@ -27,6 +27,7 @@ class TensorTable {
   void add(std::string_view name, DType, const int64_t* dims, size_t rank, const unsigned char* data, uint64_t nbytes);
   Status sort();  // refuses equal names
   size_t size() const { return tensors_.size(); }
+  const StoredTensor& at(size_t i) const { return tensors_[i]; }
   const StoredTensor* find(std::string_view name) const;  // null: none
   uint32_t id(const StoredTensor* t) const { return static_cast<uint32_t>(t - tensors_.data()); }
   std::string_view name(const StoredTensor& t) const { return std::string_view(names_).substr(t.name_at, t.name_length); }

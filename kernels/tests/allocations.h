@@ -17,5 +17,7 @@ int64_t peak();
 void fail_after(long skip, bool all);
 // Whether one was refused since fail_after.
 bool refused();
+// Asked before an allocation is refused: true lets it pass, and the next one is refused in its place.
+void exempt(bool (*)());
 
 }  // namespace allocations

@@ -1,127 +1,8 @@
-// Misuse of the C interface, struct sizes, weights, and memory that runs out at every allocation in turn.
-#include <atomic>
+// Misuse of the C interface, struct sizes, weights.
 #include <cstddef>
-#include <cstdio>
-#include <cstdlib>
 #include <functional>
-#include <new>
 
 #include "corpus.h"
-
-// ---- allocation failures ---------------------------------------------------------------------------------------------
-// The library's only allocator is operator new (device memory of the reference backend included); this one fails on demand.
-
-namespace {
-
-std::atomic<long> allocations_left{-1};  // -1: no limit
-std::atomic<long> live{0};
-
-void* allocate(std::size_t n, std::size_t align) {
-  if (allocations_left.load() == 0) return nullptr;
-  if (allocations_left.load() > 0) --allocations_left;
-  void* p = align <= alignof(std::max_align_t) ? std::malloc(n ? n : 1) : std::aligned_alloc(align, (n + align - 1) / align * align);
-  if (p != nullptr) ++live;
-  return p;
-}
-
-void* allocate_or_throw(std::size_t n, std::size_t align) {
-  if (void* p = allocate(n, align)) return p;
-  throw std::bad_alloc();
-}
-
-void deallocate(void* p) {
-  if (p != nullptr) --live;
-  std::free(p);
-}
-
-}  // namespace
-
-void* operator new(std::size_t n) { return allocate_or_throw(n, 1); }
-void* operator new(std::size_t n, std::align_val_t a) { return allocate_or_throw(n, static_cast<std::size_t>(a)); }
-void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return allocate(n, 1); }
-void* operator new(std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept { return allocate(n, static_cast<std::size_t>(a)); }
-void* operator new[](std::size_t n) { return allocate_or_throw(n, 1); }
-void operator delete(void* p) noexcept { deallocate(p); }
-void operator delete(void* p, std::size_t) noexcept { deallocate(p); }
-void operator delete(void* p, std::align_val_t) noexcept { deallocate(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { deallocate(p); }
-void operator delete(void* p, const std::nothrow_t&) noexcept { deallocate(p); }
-void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { deallocate(p); }
-void operator delete[](void* p) noexcept { deallocate(p); }
-void operator delete[](void* p, std::size_t) noexcept { deallocate(p); }
-
-namespace {
-
-// Opens, loads, runs, forks, and releases everything. Any step may run out of memory; nothing may leak, nothing may be another error.
-// The harness itself allocates, so whether every error said something comes back in *described.
-ecad_status whole_life(const std::vector<uint8_t>& program_bytes, const std::vector<ecad_tensor_desc>& tensors, int32_t backend, bool* described) {
-  ecad_device_config config = ECAD_DEVICE_CONFIG_INIT;
-  config.backend = backend;
-  ecad_device* device = nullptr;
-  ecad_weights* weights = nullptr;
-  ecad_program* program = nullptr;
-  ecad_state *state = nullptr, *fork = nullptr;
-  ecad_error err = ECAD_ERROR_INIT;
-  float latents[96] = {};
-  int32_t counts[2] = {4, 1};
-  ecad_status s = ecad_device_open(&config, &device, &err);
-  if (s == ECAD_OK) s = ecad_weights_create(device, tensors.data(), tensors.size(), &weights, &err);
-  if (s == ECAD_OK) s = ecad_program_load(device, weights, program_bytes.data(), program_bytes.size(), &program, &err);
-  if (s == ECAD_OK) s = ecad_state_create(program, &state, &err);
-  if (s == ECAD_OK) s = ecad_state_write(state, "latents", latents, sizeof latents, &err);
-  if (s == ECAD_OK) s = ecad_state_write(state, "counts", counts, sizeof counts, &err);
-  if (s == ECAD_OK) s = ecad_run_schedule(state, program, 0, nullptr, &err);
-  if (s == ECAD_OK) s = ecad_state_fork(state, &fork, &err);
-  if (s == ECAD_OK) s = ecad_run_schedule(fork, program, 0, nullptr, &err);
-  if (s == ECAD_OK) s = ecad_state_read(fork, "latents", latents, sizeof latents, &err);
-  *described = s == ECAD_OK || (err.code == s && err.message[0] != 0);
-  ecad_device_release(device);
-  ecad_state_release(state);
-  ecad_program_release(program);
-  ecad_weights_release(weights);
-  ecad_state_release(fork);
-  return s;
-}
-
-ecad_tensor_desc desc(const char* name, int32_t dtype, std::vector<int64_t> dims, const void* data, uint64_t nbytes) {
-  ecad_tensor_desc d{name, dtype, static_cast<int32_t>(dims.size()), {1, 1, 1, 1}, data, nbytes};
-  std::copy(dims.begin(), dims.end(), d.dims);
-  return d;
-}
-
-std::vector<ecad_tensor_desc> corpus_tensors() {
-  static const std::vector<float> data(4096, 0.125f);
-  const struct { const char* name; std::vector<int64_t> dims; } all[] = {{"qkv.weight", {18, 6}}, {"qkv.bias", {18}}, {"up.weight", {8, 6}}, {"gate.weight", {8, 6}}, {"patch.weight", {6, 3, 2, 2}},
-                                                                          {"patch.bias", {6}}, {"table", {5, 6}}, {"norm.weight", {6}}, {"conv.weight", {6, 6, 3, 3}}, {"out.weight", {12, 6}}};
-  std::vector<ecad_tensor_desc> out;
-  for (const auto& t : all) {
-    uint64_t bytes = 4;
-    for (int64_t d : t.dims) bytes *= static_cast<uint64_t>(d);
-    out.push_back(desc(t.name, ECAD_FLOAT32, t.dims, data.data(), bytes));
-  }
-  return out;
-}
-
-}  // namespace
-
-TEST(out_of_memory_at_every_allocation) {
-  const auto bytes = corpus::every_op().bytes();
-  const auto tensors = corpus_tensors();
-  bool described = false;
-  REQUIRE(whole_life(bytes, tensors, ECAD_BACKEND_REFERENCE, &described) == ECAD_OK);
-  long limit = 0;
-  for (; limit < 100000; ++limit) {
-    const long before = live.load();
-    allocations_left = limit;
-    const ecad_status s = whole_life(bytes, tensors, ECAD_BACKEND_REFERENCE, &described);
-    allocations_left = -1;
-    CHECK(described);
-    CHECK_EQ(live.load(), before);
-    if (s == ECAD_OK) break;
-    if (!CHECK_EQ(s, ECAD_OUT_OF_MEMORY)) break;
-  }
-  CHECK(limit > 200);  // so many allocations there are, and each has failed once
-}
 
 TEST(huge_sizes_are_out_of_memory) {
   writer::Program p;
@@ -333,7 +214,7 @@ TEST(weights_that_do_not_fit) {
     ecad_weights_release(w);
     return s;
   };
-  const auto good = corpus_tensors();
+  const auto good = corpus::tensors();
   const auto with = [&](size_t i, const std::function<void(ecad_tensor_desc*)>& change) {
     auto t = good;
     change(&t[i]);

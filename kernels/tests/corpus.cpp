@@ -96,7 +96,7 @@ Program small() {
   return p;
 }
 
-Handle<ecad_weights> weights(ecad_device* device) {
+std::vector<ecad_tensor_desc> tensors() {
   static const std::vector<float> data(4096, 0.125f);
   std::vector<ecad_tensor_desc> descs;
   for (const Weight& w : weight_list()) {
@@ -107,6 +107,11 @@ Handle<ecad_weights> weights(ecad_device* device) {
     }
     descs.push_back(d);
   }
+  return descs;
+}
+
+Handle<ecad_weights> weights(ecad_device* device) {
+  const auto descs = tensors();
   ecad_weights* out = nullptr;
   CHECK_OK(ecad_weights_create(device, descs.data(), descs.size(), &out, &err));
   return Handle<ecad_weights>(out);

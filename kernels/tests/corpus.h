@@ -9,6 +9,7 @@ writer::Program every_op();
 // A small one, for exhaustive damage.
 writer::Program small();
 // The weights that every_op names, in memory of the test.
+std::vector<ecad_tensor_desc> tensors();
 Handle<ecad_weights> weights(ecad_device*);
 
 }  // namespace corpus
