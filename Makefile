@@ -10,7 +10,7 @@ LIB_SRC    := $(shell find kernels -name '*.cpp' -o -name '*.h' -o -name '*.hpp'
 STAMP      := cgo/libecad_stamp.h
 GO_LDFLAGS := -X main.commit=$(COMMIT)
 
-.PHONY: all lib demo test test-c test-go race lint bench install clean help deps sz
+.PHONY: all lib demo test test-c test-go race fuzz tsan valgrind lint bench install clean help deps sz
 
 all: $(BUILD)/ecadx ## build the command and the library (default)
 
@@ -65,6 +65,23 @@ test-go: $(BUILD)/ecadx
 
 race: $(LIB) $(STAMP) ## the Go tests under the race detector
 	$(GO) test -race -short ./...
+
+FUZZTIME ?= 20s
+fuzz: $(LIB) $(STAMP) ## every fuzz target for FUZZTIME (20s) each, two at a time; FUZZ=word picks some
+	@sh scripts/deps.sh fuzz
+	@GO=$(GO) sh scripts/fuzz.sh $(abspath $(BUILD)) $(FUZZTIME) $(FUZZ)
+
+tsan: | $(BUILD)/.deps ## the library's threads under ThreadSanitizer (core, reference backend, the cpu backend's team)
+	@cmake -S . -B $(BUILD)/tsan -DECAD_THREAD_SANITIZE=ON -DECAD_CPU=OFF -DECAD_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >$(BUILD)/tsan.log 2>&1 || { cat $(BUILD)/tsan.log; exit 1; }
+	@cmake --build $(BUILD)/tsan -j $(JOBS) --target test_threads test_state test_team
+	@cd $(BUILD)/tsan && ctest -j $(JOBS) --output-on-failure -R '^(threads|state|team)$$'
+
+# The tests that call the library a million times are left to the sanitizers.
+valgrind: | $(BUILD)/.deps ## the reference backend's tests under Valgrind's memcheck
+	@sh scripts/deps.sh valgrind
+	@cmake -S . -B $(BUILD)/valgrind -DECAD_CPU=OFF -DECAD_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1 >$(BUILD)/valgrind.log 2>&1 || { cat $(BUILD)/valgrind.log; exit 1; }
+	@cmake --build $(BUILD)/valgrind -j $(JOBS) --target test_state test_ops test_safetensors test_api
+	@cd $(BUILD)/valgrind && for t in state ops safetensors api; do echo $$t; done | xargs -P $(JOBS) -I T valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,possible --errors-for-leak-kinds=definite,possible --log-file=T.valgrind ./kernels/tests/test_T >T.out || { cat *.valgrind; exit 1; }
 
 lint: $(LIB) $(STAMP) sz ## gofmt, vet, file sizes
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }

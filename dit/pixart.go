@@ -1,6 +1,7 @@
 package dit
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 
@@ -65,12 +66,12 @@ func defaultPixArtJSON() pixartJSON {
 func decodePixArt(data []byte) (*PixArtConfig, error) {
 	j := defaultPixArtJSON()
 	// A null must override the default of the keys whose null has a meaning.
-	nulls := map[string]any{}
+	nulls := map[string]json.RawMessage{}
 	if err := hfconfig.Decode(data, &nulls); err != nil {
 		return nil, err
 	}
 	for key, field := range map[string]**int{"out_channels": &j.OutChannels, "cross_attention_dim": &j.CrossAttentionDim, "num_embeds_ada_norm": &j.AdaNormEmbeds} {
-		if v, there := nulls[key]; there && v == nil {
+		if v, there := nulls[key]; there && string(v) == "null" {
 			*field = nil
 		}
 	}

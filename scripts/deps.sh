@@ -1,5 +1,6 @@
 #!/bin/sh
-# Finds what the build needs; on a Debian-like machine installs what is missing (and says so), elsewhere says what to install.
+# deps.sh [fuzz] [valgrind]: finds what the build (and those checks) need; on a Debian-like machine installs what is missing (and says so),
+# elsewhere says what to install.
 set -eu
 
 missing=
@@ -14,6 +15,15 @@ command -v go >/dev/null 2>&1 || { echo "deps: Go 1.26 or newer is needed: insta
 need g++ g++
 need cmake cmake
 need oneapi/dnnl/dnnl.h libdnnl-dev
+for extra in "$@"; do
+	case $extra in
+	fuzz) # clang and its sanitizer runtimes, of one version
+		need clang++ clang
+		echo 'int LLVMFuzzerTestOneInput() { return 0; }' | clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null || missing="$missing libclang-rt-14-dev"
+		;;
+	valgrind) need valgrind valgrind ;;
+	esac
+done
 [ -n "$missing" ] || exit 0
 
 if command -v apt-get >/dev/null 2>&1; then

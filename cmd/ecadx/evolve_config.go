@@ -105,9 +105,6 @@ const (
 
 var costNames = []string{string(costMACs), string(costFLOPs), string(costLatency)}
 
-// maxConfigFile bounds a configuration file.
-const maxConfigFile = 1 << 20
-
 // readEvolveConfig reads a configuration over the defaults. Unknown keys are errors that name the nearest known key; errors name the
 // file, the key and how to fix it.
 func readEvolveConfig(path string) (evolveConfig, error) {
@@ -124,6 +121,9 @@ func readEvolveConfig(path string) (evolveConfig, error) {
 
 func parseEvolveConfig(path string, data []byte) (evolveConfig, error) {
 	cfg := defaultEvolveConfig()
+	if err := checkTOMLLimits(data); err != nil {
+		return cfg, inputError("%s: %w", path, err)
+	}
 	meta, err := toml.Decode(string(data), &cfg)
 	var syntax toml.ParseError
 	switch {
@@ -134,6 +134,9 @@ func parseEvolveConfig(path string, data []byte) (evolveConfig, error) {
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		key := unknown[0].String()
+		if len(key) > 80 {
+			key = key[:77] + "..."
+		}
 		return cfg, inputError("%s: unknown key %q: %s", path, key, didYouMean(key, configKeys(), "see ecadx init for the known ones"))
 	}
 	// Files are named relative to the configuration.

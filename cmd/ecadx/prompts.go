@@ -27,11 +27,14 @@ func readPrompts(path string) ([]prompt, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parsePrompts(path, data)
+}
+
+func parsePrompts(path string, data []byte) (list []prompt, err error) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if !utf8.Valid(data) {
 		return nil, inputError("%s: it is not UTF-8: save it as UTF-8 text, one prompt per line", path)
 	}
-	var list []prompt
 	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && (trimmed[0] == '[' || trimmed[0] == '{') && json.Valid(trimmed) {
 		if list, err = promptsJSON(trimmed); err != nil {
 			return nil, inputError("%s: %w: write a list of {\"id\": ..., \"prompt\": ...}", path, err)

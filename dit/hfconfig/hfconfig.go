@@ -14,8 +14,9 @@ import (
 	"reflect"
 )
 
-// MaxSize is a limit for reading configuration files that no real one comes near, in bytes.
-const MaxSize = 1 << 20
+// MaxSize is a limit for reading configuration files that no real one comes near, in bytes. It bounds memory, too: a list of many
+// short texts takes up to 28 times its length.
+const MaxSize = 32 << 10
 
 // Float is a float64 that also decodes from the tokens Infinity, -Infinity and NaN.
 type Float float64

@@ -102,9 +102,17 @@ func ReadFront(path string) (*Front, error) {
 	if err != nil {
 		return nil, err
 	}
+	f, err := decodeFront(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+func decodeFront(data []byte) (*Front, error) {
 	f := new(Front)
 	if err := json.Unmarshal(data, f); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	return f, nil
 }

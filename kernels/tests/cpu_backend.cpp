@@ -1,9 +1,8 @@
-// The cpu backend as a whole: options, packed weights shared and given back, memory, the team, accuracy of activations element by element.
+// The cpu backend as a whole: options, packed weights shared and given back, memory, accuracy of activations element by element.
 #include <thread>
 
 #include "../cpu/cpuid.h"
 #include "../cpu/memory.h"
-#include "../cpu/team.h"
 #include "op_case.inc"
 
 // Under AddressSanitizer an impossible size must give null here, too.
@@ -116,21 +115,6 @@ void test_memory() {
   expect(!buffer.reserve(size_t{1} << 60) && buffer.size() == 0 && buffer.reserve(100) && buffer.size() >= 100, "a buffer survives a failed reserve");
 }
 
-void test_team() {
-  for (const int32_t threads : {1, 2, 5}) {
-    std::unique_ptr<Team> team;
-    expect(Team::create(threads, &team).is_ok() && team->size() == threads, "a team starts");
-    bool right = true;
-    for (int64_t round = 0; round < 2000; ++round) {
-      const int64_t count = round % 37;
-      std::vector<int> hits(static_cast<size_t>(count), 0);
-      team->each(count, [&](int64_t item, int32_t thread) { hits[static_cast<size_t>(item)] += thread < threads ? 1 : 100; });
-      for (const int h : hits) right = right && h == 1;
-    }
-    expect(right, "every item runs once");
-  }
-}
-
 void test_two_devices() {
   // each device lives on a thread of its own, as the core has it
   std::vector<Outcome> outcomes(2);
@@ -182,7 +166,6 @@ int main() {
   test_options();
   test_packing();
   test_memory();
-  test_team();
   test_two_devices();
   test_activations();
   std::printf("%d checks, %d failures\n", checks, failures);

@@ -164,8 +164,8 @@ writer::Program long_program(int64_t size, int ops) {
 
 TEST(cancel_returns_within_one_op) {
   for (const int32_t backend : backends()) {
-    const int64_t size = backend == ECAD_BACKEND_REFERENCE ? 80 : 320;
-    constexpr int kOps = 600;
+    const int64_t size = backend == ECAD_BACKEND_REFERENCE ? 64 : 320;
+    constexpr int kOps = 300;
     auto device = open_device(backend);
     auto program = load(device.get(), nullptr, long_program(size, kOps));
     auto state = new_state(program.get());
