@@ -81,6 +81,7 @@ class Session {
 
   // Within a run's callback: calls that are allowed there, and those that must be refused.
   int32_t on_item() {
+    const size_t mark = errors_.size();
     if (++depth_ == 1 && in_.byte() % 4 == 0) {
       const uint8_t what = in_.byte();
       if (what % 4 == 0) read_state();
@@ -89,6 +90,7 @@ class Session {
       if (what % 4 == 3) query();
     }
     --depth_;
+    errors_.resize(mark);
     return in_.byte() > 250;
   }
 
@@ -122,14 +124,15 @@ class Session {
   // A fresh error struct of some size, or none.
   ecad_error* err() {
     const ecad_error init = ECAD_ERROR_INIT;
-    error_ = std::make_unique<Sized<ecad_error>>(&in_, init);
-    return in_.byte() % 8 == 0 ? nullptr : error_->get();
+    errors_.push_back(std::make_unique<Sized<ecad_error>>(&in_, init));
+    return in_.byte() % 8 == 0 ? nullptr : errors_.back()->get();
   }
 
   ecad_status finish(ecad_status s) {
     fuzz::promise(s >= ECAD_NOT_READY && s <= ECAD_CANCELLED, "a status is one of the documented ones, and none is internal");
-    const ecad_error* e = error_->get();
+    const ecad_error* e = errors_.back()->get();
     if (s != ECAD_OK && e->struct_size == sizeof *e && e->code == s) fuzz::promise(e->message[0] != 0 && std::memchr(e->message, 0, sizeof e->message) != nullptr, "an error says something");
+    errors_.pop_back();
     return s;
   }
 
@@ -243,7 +246,6 @@ class Session {
     init.user = this;
     if (with & 8) init.times = times.data(), init.times_cap = times.size();
     Sized<ecad_run_args> args(&in_, init);
-    // A callback of a struct cut short in the middle would be half a pointer: no caller can have that, so whole fields or none.
     ecad_state *state = states_.pick(&in_), *outer = running_;
     ecad_program* program = programs_.pick(&in_);
     ecad_run_args* given = with & 16 ? args.get() : nullptr;
@@ -310,7 +312,7 @@ class Session {
 
   Input in_;
   std::vector<uint8_t> data_;
-  std::unique_ptr<Sized<ecad_error>> error_;
+  std::vector<std::unique_ptr<Sized<ecad_error>>> errors_;  // of the calls that are under way
   // A state that runs belongs to its run alone; a callback leaves the others' lists alone, too.
   ecad_state* running_ = nullptr;
   int depth_ = 0;
