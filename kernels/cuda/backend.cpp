@@ -34,7 +34,11 @@ BindFunction bind_function(Opcode code) {
 
 class CudaBackend final : public Backend {
  public:
-  Status init(const DeviceOptions& options) { return cx_.init(options.ordinal); }
+  Status init(const DeviceOptions& options) {
+    ECAD_TRY(cx_.init(options.ordinal));
+    cx_.sm90 = cx_.device.arch() == 90 && options.isa != ECAD_ISA_GENERIC;
+    return Status::ok();
+  }
 
   void describe(BackendInfo* info) const override {
     const DeviceProperties& d = cx_.device;

@@ -74,6 +74,7 @@ class Context {
   ~Context();
 
   DeviceProperties device;
+  bool sm90 = false;  // may use what sm_90a alone has: wgmma, bulk tensor copies
   Stream stream;
   Breadcrumb* breadcrumb = nullptr;  // pinned
   Frame* direct = nullptr;           // the frame of ops that run alone: no entries

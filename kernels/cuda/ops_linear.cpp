@@ -174,7 +174,7 @@ class LinearOp : public CudaOp {
  private:
   // Whether linear_sm90.cuh takes the operands and there are rows enough for its tiles.
   bool bulk_copies() const {
-    bool possible = cx_.device.arch() == 90 && !kind_.f32 && kind_.wide_x && params_.m > kLinearStreamM;
+    bool possible = cx_.sm90 && !kind_.f32 && kind_.wide_x && params_.m > kLinearStreamM;
     for (size_t i = 0; i < x_.size(); ++i) possible = possible && x_[i].tensor->step_stride == 0 && params_.parts[i].rows.inner == params_.m;
     return possible;
   }

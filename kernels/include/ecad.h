@@ -86,7 +86,7 @@ typedef struct ecad_device_config {
   int32_t backend;
   int32_t ordinal;     /* CUDA device; 0 for others */
   int32_t num_threads; /* cpu: size of the device's own team, 0: all cores */
-  int32_t isa;         /* cpu: ECAD_ISA_*, an upper bound */
+  int32_t isa;         /* cpu: ECAD_ISA_*, an upper bound; CUDA: ECAD_ISA_GENERIC keeps to kernels that every device has */
   uint32_t flags;      /* 0 */
 } ecad_device_config;
 #define ECAD_DEVICE_CONFIG_INIT { sizeof(ecad_device_config), ECAD_BACKEND_CPU, 0, 0, 0, 0 }

@@ -1,6 +1,7 @@
-// Attention of the CUDA backend against the reference: both kernels, all head dims, tails of queries and keys, key counts with NaN behind them.
+// Attention of the CUDA backend on the kernels of every device against the reference: all head dims, tails of queries and keys, key counts with NaN behind them.
 #include "op_case.inc"
 #include "cuda_watch.inc"
+#include "attention_case.h"
 
 namespace {
 
@@ -9,38 +10,7 @@ using namespace op_test;
 constexpr DType F = DType::kF32, H = DType::kBF16;
 using Backends = std::vector<Backend*>;
 
-struct Shape {
-  int64_t b, heads, dim, queries, keys;
-  DType type;
-  bool fused, counts, bias, causal;
-};
-
-Case attention_case(const Shape& s) {
-  Case c("attention", Opcode::kAttention);
-  for (const int64_t n : {s.b, s.heads, s.dim, s.queries, s.keys, static_cast<int64_t>(s.type), static_cast<int64_t>(s.fused), static_cast<int64_t>(s.counts), static_cast<int64_t>(s.bias), static_cast<int64_t>(s.causal)})
-    c.name += " " + std::to_string(n);
-  c.depth = static_cast<double>(s.dim + s.keys);
-  const int64_t width = s.heads * s.dim;
-  c.attr = {static_cast<int32_t>(s.heads), static_cast<int32_t>(s.dim), s.causal, 0, 0, 0, 0, 0};
-  c.fattr[0] = 1 / std::sqrt(static_cast<double>(s.dim));
-  c.input({s.b, s.queries, width}, s.type, 2, s.fused ? 2 * width : 0);
-  for (int i = 0; i < 2; ++i) c.input({s.b, s.keys, width}, s.type, 1.5, s.fused ? width : 0);
-  if (s.counts) {
-    std::vector<int32_t> counts;
-    for (int64_t b = 0; b < s.b; ++b) counts.push_back(static_cast<int32_t>(b == 0 ? s.keys : 1 + (s.keys - 1) * b / (s.b + 1)));
-    for (Arg* a : {&c.in[1], &c.in[2]}) {
-      a->unread.assign(a->values.size(), 0);
-      for (int64_t b = 0; b < s.b; ++b)
-        for (int64_t j = counts[static_cast<size_t>(b)]; j < s.keys; ++j) std::fill_n(a->unread.begin() + (b * s.keys + j) * width, width, 1);
-    }
-    c.integers({s.b}, counts);
-  } else {
-    c.absent();
-  }
-  if (s.bias) c.input({s.heads, s.queries, s.keys}, s.type, 1, 5); else c.absent();
-  c.output({s.b, s.queries, width}, s.type, s.fused ? width : 0);
-  return c;
-}
+using Shape = AttentionShape;
 
 void test_shapes(const Backends& cuda, Backend& reference) {
   const auto check = [&](const Shape& s) { check_quiet(attention_case(s), cuda, reference); };
@@ -158,4 +128,4 @@ void body(const Backends& cuda, Backend& reference) {
 
 }  // namespace
 
-int main() { return op_test::cuda_main(body); }
+int main() { return op_test::cuda_main(body, ECAD_ISA_GENERIC); }

@@ -52,6 +52,7 @@ void each_landing(F body) {
 #endif
 }
 
-int cuda_main(void (*body)(const std::vector<Backend*>& tested, Backend& reference));
+// isa: as in ecad_device_config.
+int cuda_main(void (*body)(const std::vector<Backend*>& tested, Backend& reference), int32_t isa = ECAD_ISA_AUTO);
 
 }  // namespace op_test
