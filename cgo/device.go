@@ -34,7 +34,8 @@ func (b Backend) String() string {
 	return fmt.Sprintf("backend %d", int32(b))
 }
 
-// ISA bounds the instruction sets that the cpu backend uses; ISAAuto is all that the machine has.
+// ISA bounds the instruction sets that the cpu backend uses; ISAAuto is all that the machine has. On a CUDA device ISAGeneric keeps to kernels
+// that every device has.
 type ISA int32
 
 // The instruction set levels of ecad.h.
