@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	ecad "ecadx/cgo"
@@ -31,6 +32,10 @@ type Config struct {
 	MaxTime time.Duration // 0: DefaultMaxTime; a round that has begun ends
 	// TransformerOnly leaves text encoder and decoder out.
 	TransformerOnly bool
+	// NoPeaks leaves the device's peaks out, and with them shares of peak.
+	NoPeaks bool
+	// Planned, when not nil, is told what the runs will hold, before any weight is loaded.
+	Planned func(*Memory)
 	// Progress, when not nil, is told what is measured next, from Measure's goroutine.
 	Progress func(what string)
 	// Remark, when not nil, is told what was left out and why.
@@ -57,12 +62,11 @@ type bench struct {
 	inputs   dit.Inputs
 	uncached *dit.Loop
 	cached   *dit.Loop // the same as uncached when everything is computed
-	started  time.Time
 	// roundsFrom is when the first round began.
 	roundsFrom time.Time
 
-	hostBefore  int64 // resident bytes of the process before weights
-	weightBytes int64 // on the device
+	memory Memory // planned, then measured
+	peaks  *Peaks // nil: not measured
 
 	uncachedRuns, cachedRuns []float64 // ms
 	full, mixed              passes    // per-op times of uncached and cached runs
@@ -73,16 +77,17 @@ type bench struct {
 // Measure runs the model under the schedule and without it, in turns, and reports what took how long. Times are wall clock. It opens its
 // own device and closes it. When ctx is cancelled it returns the context's error soon.
 func Measure(ctx context.Context, cfg Config) (report *Report, err error) {
-	b := &bench{cfg: cfg, started: time.Now()}
-	if err := b.open(); err != nil {
-		return nil, errors.Join(err, b.close())
-	}
+	b := &bench{cfg: cfg}
 	defer func() { err = errors.Join(err, b.close()) }()
+	if err := b.prepare(); err != nil {
+		return nil, err
+	}
 	for _, part := range []struct {
 		what string
 		do   func(context.Context) error
 	}{
-		{"warming up", b.warmUp}, {"runs", b.rounds}, {"reuse", b.probeReuse}, {"text encoder", b.measureText}, {"decoder", b.measureDecode},
+		{"peaks of this machine", b.measurePeaks}, {"loading weights", b.load}, {"warming up", b.warmUp}, {"runs", b.rounds}, {"reuse", b.probeReuse},
+		{"memory", b.measureMemory}, {"text encoder", b.measureText}, {"decoder", b.measureDecode},
 	} {
 		if cfg.Progress != nil {
 			cfg.Progress(part.what)
@@ -94,8 +99,8 @@ func Measure(ctx context.Context, cfg Config) (report *Report, err error) {
 	return b.report()
 }
 
-// open checks the configuration, opens the device and binds the programs.
-func (b *bench) open() error {
+// prepare checks the configuration and opens the device.
+func (b *bench) prepare() error {
 	c := &b.cfg
 	d := c.Model.Defaults()
 	if c.Batch == 0 {
@@ -127,35 +132,60 @@ func (b *bench) open() error {
 			b.schedule = s
 		}
 	}
-	b.hostBefore = residentBytes()
 	if b.dev, err = ecad.OpenDevice(c.Device); err != nil {
 		return err
 	}
 	b.denoiser = dit.NewDenoiser(c.Model, b.dev)
 	b.makeInputs()
-	return b.load()
+	return nil
 }
 
-// load compiles and binds both programs, each alone, as a user would run it.
-func (b *bench) load() error {
-	var err error
-	if b.uncached, err = b.loop(nil, b.sampler); err != nil {
-		return err
+// measurePeaks comes before anything else, while the process holds nothing.
+func (b *bench) measurePeaks(ctx context.Context) error {
+	if b.cfg.NoPeaks {
+		return nil
 	}
-	info, err := b.dev.Info()
+	dev, err := ecad.OpenDevice(b.cfg.Device) // of its own: that of the runs shall know nothing of this memory
 	if err != nil {
 		return err
 	}
-	source := b.uncached.Source
-	// Loading takes packed weights, the arena and the constants.
-	b.weightBytes = max(0, int64(info.MemoryUsed)-source.ArenaBytes-int64(len(source.Constants)))
-	b.cached = b.uncached
-	if b.schedule != nil {
-		if b.cached, err = b.loop([]*schedule.Schedule{b.schedule}, b.sampler); err != nil {
+	b.peaks, err = MeasurePeaks(ctx, dev, b.cfg.DType)
+	return errors.Join(err, dev.Close())
+}
+
+// load plans the memory, and if there is enough compiles and binds both programs, each alone, as a user would run it.
+func (b *bench) load(context.Context) error {
+	debug.FreeOSMemory() // what measured the machine's peaks is no part of a run
+	forgetPeak()
+	if err := b.plan(); err != nil {
+		return err
+	}
+	if b.cfg.Planned != nil {
+		b.cfg.Planned(&b.memory)
+	}
+	if err := b.fits(); err != nil {
+		return err
+	}
+	for _, schedules := range b.programs() {
+		l, err := b.loop(schedules, b.sampler)
+		if err != nil {
 			return err
 		}
+		if b.uncached == nil {
+			b.uncached = l
+		}
+		b.cached = l
 	}
 	return nil
+}
+
+// programs are the schedules of the programs that run: none, and the one that is measured unless it is none.
+func (b *bench) programs() [][]*schedule.Schedule {
+	list := [][]*schedule.Schedule{nil}
+	if b.schedule != nil {
+		list = append(list, []*schedule.Schedule{b.schedule})
+	}
+	return list
 }
 
 // sizes is what programs are compiled for.
@@ -268,7 +298,7 @@ func (b *bench) roundText(round int) string {
 		}
 		return text
 	}
-	left := b.cfg.MaxTime - time.Since(b.started)
+	left := b.cfg.MaxTime - time.Since(b.roundsFrom)
 	return fmt.Sprintf("round %d, at most %d s and one round left", round+1, int(max(0, left).Seconds()+0.5))
 }
 
@@ -325,7 +355,7 @@ func (b *bench) enough(rounds int) bool {
 		return false
 	}
 	known := settled(b.uncachedRuns, settledWithin) && (b.schedule == nil || settled(b.cachedRuns, settledWithin))
-	return rounds >= maxRounds || rounds >= minRounds && known || time.Since(b.started) > b.cfg.MaxTime
+	return rounds >= maxRounds || rounds >= minRounds && known || time.Since(b.roundsFrom) > b.cfg.MaxTime
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

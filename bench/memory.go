@@ -1,75 +1,35 @@
 package bench
 
 import (
+	"context"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
-
-	"ecadx/dit"
-	"ecadx/dit/program"
 )
 
-// Memory is what a run of the schedule takes, in bytes. Weights, Activations, Slots and Runtime together are what the process holds;
-// HostWeights comes on top where the device has packed its own copy (pages of a mapped file, which the system may drop).
+// Memory is what the runs of a measurement take, in bytes. Weights, Activations, Slots and Runtime are planned, before any weight is loaded, and Total is
+// their sum: what the process should hold at most. The peaks are measured; they end with the runs: text encoder and decoder, measured last, are not in them.
 type Memory struct {
-	Weights     int64 `json:"weights"`     // as the device holds them, packed, with its kernels' scratch
-	Activations int64 `json:"activations"` // scratch, constants, and what a state keeps besides slots
-	Slots       int64 `json:"slots"`       // outputs kept for reuse
-	Runtime     int64 `json:"runtime"`     // the process before any weights: code, libraries, heap
-	HostWeights int64 `json:"host_weights"`
-	DevicePeak  int64 `json:"device_peak"`  // most that the device held during the measurement, uncached run and probe included
+	Weights     int64 `json:"weights"`      // packed as the device multiplies them; let go of on the host, if they came from there
+	Activations int64 `json:"activations"`  // scratch, constants, and what a state keeps besides slots
+	Slots       int64 `json:"slots"`        // outputs kept for reuse under the schedule; those that nothing reads again are scratch
+	Runtime     int64 `json:"runtime"`      // everything else: code, libraries, heap, kernels' scratch
+	Total       int64 `json:"total"`        // of the four
+	Free        int64 `json:"free"`         // what the machine had left before, 0 where the system does not say
+	DevicePeak  int64 `json:"device_peak"`  // most that libecad held: weights, activations and slots as they came out
 	ProcessPeak int64 `json:"process_peak"` // most resident bytes of the process, 0 where the system does not say
 }
 
-// memoryPlan is what a program says it needs.
-type memoryPlan struct{ activations, slots int64 }
-
-func planOf(p *program.Program) memoryPlan {
-	s := p.Stats()
-	return memoryPlan{activations: s.ArenaBytes + s.ConstantBytes + s.PersistentBytes - s.SlotBytes, slots: s.SlotBytes}
-}
-
-// hostWeightBytes is the size of the checkpoint's tensors that a program names, as they are stored.
-func hostWeightBytes(m *dit.Model, p *program.Program) (int64, error) {
-	w, err := m.Weights()
-	if err != nil {
-		return 0, err
-	}
-	total := int64(0)
-	for _, b := range p.Buffers {
-		if b.Kind != program.Weight {
-			continue
-		}
-		if t, ok := w.Tensors().Describe(b.Name); ok {
-			n := t.DType.Size()
-			for _, d := range t.Shape {
-				n *= d
-			}
-			total += n
-		}
-	}
-	return total, nil
-}
-
-// memory fills the report's account.
-func (b *bench) memory() (Memory, error) {
-	plan := planOf(b.cached.Source)
-	host, err := hostWeightBytes(b.cfg.Model, b.cached.Source)
-	if err != nil {
-		return Memory{}, err
-	}
+// measureMemory takes the peaks.
+func (b *bench) measureMemory(context.Context) error {
 	info, err := b.dev.Info()
-	if err != nil {
-		return Memory{}, err
-	}
-	m := Memory{Weights: b.weightBytes, Activations: plan.activations, Slots: plan.slots, Runtime: b.hostBefore, HostWeights: host,
-		DevicePeak: int64(info.MemoryPeak), ProcessPeak: statusBytes("VmHWM:")}
-	if m.Weights == 0 { // the device reads the checkpoint where it lies
-		m.Weights, m.HostWeights = host, 0
-	}
-	return m, nil
+	b.memory.DevicePeak, b.memory.ProcessPeak = int64(info.MemoryPeak), statusBytes("VmHWM:")
+	return err
 }
+
+// forgetPeak starts the system's count of the most resident bytes again, where it can (Linux 4.0).
+func forgetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
 
 // residentBytes is how much memory the process has now, by the system's count where there is one.
 func residentBytes() int64 {
@@ -83,9 +43,6 @@ func residentBytes() int64 {
 
 // statusBytes reads a line of Linux's /proc/self/status; 0 elsewhere.
 func statusBytes(key string) int64 { return procBytes("/proc/self/status", key) }
-
-// availableBytes is how much memory new work can take, 0 where the system does not say.
-func availableBytes() int64 { return procBytes("/proc/meminfo", "MemAvailable:") }
 
 func procBytes(path, key string) int64 {
 	data, err := os.ReadFile(path)

@@ -57,6 +57,7 @@ type Report struct {
 	Rounds            int         `json:"rounds"`
 	Hardware          Hardware    `json:"hardware"`
 	Library           string      `json:"library"` // version of libecad
+	Peaks             *Peaks      `json:"peaks,omitempty"`
 	Compare           *Comparison `json:"compare,omitempty"`
 }
 
@@ -125,9 +126,7 @@ func (b *bench) report() (*Report, error) {
 	if err := b.count(r); err != nil {
 		return nil, err
 	}
-	if r.Memory, err = b.memory(); err != nil {
-		return nil, err
-	}
+	r.Memory, r.Peaks = b.memory, b.peaks
 	b.components(r)
 	stage := func(samples []float64) (*float64, *Spread) {
 		if len(samples) == 0 {

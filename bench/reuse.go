@@ -2,7 +2,9 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	ecad "ecadx/cgo"
@@ -20,10 +22,17 @@ import (
 type reuseTimes struct {
 	perByte []float64       // ms
 	slots   map[int64]int64 // bytes of the slots of a cell, by its place in a row
+	steps   []float64       // ms of a step that reuses everything, one per run
+	floor   []float64       // ms of reading as many bytes of slots once
+	blocks  int             // that the two above are for
+	bytes   int64           // of their slots
 }
 
 // maxProbeBytes bounds the slots of the probe. Beyond it fewer blocks are probed: the slope is the same.
 const maxProbeBytes = 1 << 30
+
+// probeBytes is what the probe may hold: what a run holds anyway, or a twentieth of all.
+func (b *bench) probeBytes() int64 { return min(maxProbeBytes, max(b.memory.Slots, b.memory.Total/20)) }
 
 // minProbeRuns is how often the probe runs when repeats are automatic.
 const minProbeRuns = 5
@@ -38,40 +47,24 @@ func (b *bench) probeReuse(ctx context.Context) error {
 		total += n
 	}
 	model, rows := b.cfg.Model, b.shape.TotalBlocks()
-	if total > maxProbeBytes {
-		rows = max(1, int(int64(rows)*maxProbeBytes/total))
+	b.reuse.bytes = total
+	if most := b.probeBytes(); total > most {
+		rows = max(1, int(int64(rows)*most/total))
+		b.reuse.bytes = total / int64(b.shape.TotalBlocks()) * int64(rows)
 		var err error
 		if model, err = model.First(rows); err != nil {
 			return err
 		}
 	}
-	probe, err := probeSchedule(model)
-	if err != nil {
-		return err
-	}
-	config, err := model.SamplerConfig()
-	if err != nil {
-		return err
-	}
-	s, err := sampler.New(config, probe.Shape().Steps)
-	if err != nil {
-		return err
-	}
+	b.reuse.blocks = rows
 	d := dit.NewDenoiser(model, b.dev)
 	defer d.Close()
-	l, err := d.Loop(dit.DenoiseOptions{Sizes: b.sizes(), Guidance: b.cfg.Guidance, Sampler: s, Schedules: []*schedule.Schedule{probe}})
+	l, err := b.openProbe(d)
 	if err != nil {
 		return err
 	}
 	defer l.Release()
-	runs := b.cfg.Repeats
-	if runs == 0 {
-		runs = minProbeRuns
-	}
-	for i := range runs + 1 {
-		if i >= 3 && b.cfg.Repeats == 0 && time.Since(b.started) > 2*b.cfg.MaxTime {
-			break
-		}
+	for i := 0; i < b.probeRuns()+1 && !(i >= 3 && b.late()); i++ {
 		_, _, times, err := b.run(ctx, l, ecad.RunOptions{Times: true})
 		if err != nil {
 			return err
@@ -83,9 +76,100 @@ func (b *bench) probeReuse(ctx context.Context) error {
 		}
 		if i > 0 { // the first run warms up
 			b.reuse.perByte = append(b.reuse.perByte, max(0, k))
+			b.reuse.steps = append(b.reuse.steps, itemTime(times, reusedItem))
 		}
 	}
-	return nil
+	return b.probeFloor(ctx, l.Source)
+}
+
+func (b *bench) probeRuns() int {
+	if b.cfg.Repeats > 0 {
+		return b.cfg.Repeats
+	}
+	return minProbeRuns
+}
+
+// late tells whether the measurement has taken long enough.
+func (b *bench) late() bool {
+	return b.cfg.Repeats == 0 && time.Since(b.roundsFrom) > 2*b.cfg.MaxTime
+}
+
+// openProbe compiles and binds the probe of a denoiser's model.
+func (b *bench) openProbe(d *dit.Denoiser) (*dit.Loop, error) {
+	probe, err := probeSchedule(d.Model())
+	if err != nil {
+		return nil, err
+	}
+	config, err := d.Model().SamplerConfig()
+	if err != nil {
+		return nil, err
+	}
+	s, err := sampler.New(config, probe.Shape().Steps)
+	if err != nil {
+		return nil, err
+	}
+	return d.Loop(dit.DenoiseOptions{Sizes: b.sizes(), Guidance: b.cfg.Guidance, Sampler: s, Schedules: []*schedule.Schedule{probe}})
+}
+
+// reusedItem is the item of the probe's run that reuses everything: after the prologue and the step that computes everything.
+const reusedItem = 2
+
+// probeFloor measures the least that a step which reuses everything can take: reading the same number of slots of the same size once, to add them up.
+func (b *bench) probeFloor(ctx context.Context, probe *program.Program) error {
+	p, err := floorProgram(probe)
+	if err != nil {
+		return err
+	}
+	b.reuse.floor, err = lastItemTimes(ctx, b.dev, nil, p, func(*ecad.State) error { return nil }, func(ms []float64) bool {
+		return len(ms) > b.probeRuns()
+	})
+	if err == nil {
+		b.reuse.floor = b.reuse.floor[1:] // the first warms up
+	}
+	return err
+}
+
+// floorTerms is how many slots one op of the floor program adds up.
+const floorTerms = 8
+
+// floorProgram fills as many buffers as the probe has slots, then adds them up in another section.
+func floorProgram(probe *program.Program) (*program.Program, error) {
+	b := program.NewBuilder(1)
+	var slots []program.Tensor
+	b.Begin(program.Prologue, "fill")
+	for i := range probe.Tensors {
+		v := &probe.Tensors[i]
+		if buffer := &probe.Buffers[v.Buffer]; !buffer.Slot || v.Rank != 3 || v.Count()*v.DType.Size() != buffer.Bytes {
+			continue
+		}
+		width, rows := int(v.Dims[2]), int(v.Dims[0]*v.Dims[1])
+		slot := b.Persistent(fmt.Sprintf("slot %d", len(slots)), v.DType, rows, width)
+		b.Output(fmt.Sprintf("slot %d", len(slots)), slot)
+		row := b.Float32s("row", slices.Repeat([]float32{1. / 64}, width), 1, width)
+		slots = append(slots, b.Copy("fill", b.Expand(row, rows, width), slot))
+	}
+	prologue := b.End()
+	if len(slots) == 0 {
+		return nil, errors.New("reuse: the probe has no slots")
+	}
+	sum := b.Persistent("sum", program.Float32, slots[0].Dims()...)
+	b.Output("sum", sum)
+	b.Begin(program.Step, "read")
+	var so program.Tensor // the sum so far
+	for at := 0; at < len(slots); at += floorTerms {
+		terms := slices.Clone(slots[at:min(at+floorTerms, len(slots))])
+		if at > 0 {
+			terms = append(terms, so)
+		}
+		out := sum
+		if at+floorTerms < len(slots) {
+			out = b.Activation(program.Float32, slots[0].Dims()...)
+		}
+		ones := b.Float64s("ones", slices.Repeat([]float64{1}, len(terms)), len(terms))
+		so = b.Lincomb("read", terms, ones, nil, out)
+	}
+	b.Schedule("floor", []program.Item{{Section: prologue}, {Section: b.End()}})
+	return b.Finish()
 }
 
 // slotSizes asks a program that reuses everything how large the slots of each component are.

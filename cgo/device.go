@@ -9,7 +9,6 @@ import "C"
 import (
 	"fmt"
 	"sync"
-	"unsafe"
 )
 
 // Backend chooses an implementation of the program's ops.
@@ -167,84 +166,3 @@ const (
 	Int32    DType = C.ECAD_INT32
 	UInt8    DType = C.ECAD_UINT8
 )
-
-// TensorDesc is one tensor of a checkpoint: row-major, dense, rank 1 to 4. Data is borrowed by the Weights made from it: it must lie outside
-// the Go heap (a memory-mapped file, embedded bytes, foreign memory) and stay unchanged until the Weights are closed and
-// every Program loaded with them too.
-type TensorDesc struct {
-	Name  string
-	DType DType
-	Shape []int64
-	Data  []byte
-}
-
-// Weights is the set of tensors that programs find by name; packed copies are made per device when a program first needs them and
-// are shared by all programs.
-type Weights struct {
-	handle[*C.ecad_weights]
-	keep any // whoever owns the borrowed bytes
-}
-
-// NewWeights makes a weights object on the device. owner, if not nil, is kept reachable as long as the Weights.
-func (d *Device) NewWeights(tensors []TensorDesc, owner any) (*Weights, error) {
-	n := len(tensors)
-	size := C.size_t(max(n, 1)) * C.sizeof_ecad_tensor_desc
-	descs := (*C.ecad_tensor_desc)(C.calloc(1, size)) // C memory: it holds pointers
-	if descs == nil {
-		return nil, &Error{Code: StatusOutOfMemory, Op: -1, Message: "tensor descriptors"}
-	}
-	defer C.free(unsafe.Pointer(descs))
-	list := unsafe.Slice(descs, max(n, 1))
-	defer func() {
-		for i := range list {
-			C.free(unsafe.Pointer(list[i].name))
-		}
-	}()
-	for i, t := range tensors {
-		if len(t.Shape) > 4 {
-			return nil, &Error{Code: StatusBadWeights, Op: -1, Message: fmt.Sprintf("tensor %s: rank %d, at most 4 supported", t.Name, len(t.Shape))}
-		}
-		list[i] = C.ecad_tensor_desc{
-			name: C.CString(t.Name), dtype: C.int32_t(t.DType), rank: C.int32_t(len(t.Shape)), nbytes: C.uint64_t(len(t.Data)),
-			data: unsafe.Pointer(unsafe.SliceData(t.Data)),
-		}
-		for j, x := range t.Shape {
-			list[i].dims[j] = C.int64_t(x)
-		}
-	}
-	var w *Weights
-	err := d.use(func(p *C.ecad_device) error {
-		e := newCError()
-		var ptr *C.ecad_weights
-		if err := check(C.ecad_weights_create(p, descs, C.size_t(n), &ptr, &e), &e); err != nil {
-			return err
-		}
-		w = newWeights(ptr, owner)
-		return nil
-	})
-	return w, err
-}
-
-// OpenWeights maps a safetensors file.
-func (d *Device) OpenWeights(path string) (*Weights, error) {
-	name := C.CString(path)
-	defer C.free(unsafe.Pointer(name))
-	var w *Weights
-	err := d.use(func(p *C.ecad_device) error {
-		e := newCError()
-		var ptr *C.ecad_weights
-		if err := check(C.ecad_weights_open(p, name, &ptr, &e), &e); err != nil {
-			return err
-		}
-		w = newWeights(ptr, nil)
-		return nil
-	})
-	return w, err
-}
-
-func newWeights(ptr *C.ecad_weights, owner any) *Weights {
-	w := &Weights{keep: owner}
-	w.ptr = ptr
-	w.release = func(p *C.ecad_weights) { C.ecad_weights_release(p) }
-	return w
-}

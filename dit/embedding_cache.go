@@ -31,10 +31,14 @@ func newEmbeddingCache(t *Tensors, config []byte) *embeddingCache {
 	h := sha256.New()
 	h.Write(config)
 	for _, name := range t.Names() {
-		x, _ := t.Tensor(name)
-		fmt.Fprintf(h, "%q %v %v\n", name, x.DType, x.Shape)
-		h.Write(x.Data[:min(sample, len(x.Data))])
-		h.Write(x.Data[max(0, len(x.Data)-sample):])
+		if err := t.Read(name, func(x safetensors.Tensor) error {
+			fmt.Fprintf(h, "%q %v %v\n", name, x.DType, x.Shape)
+			h.Write(x.Data[:min(sample, len(x.Data))])
+			_, err := h.Write(x.Data[max(0, len(x.Data)-sample):])
+			return err
+		}); err != nil {
+			return &embeddingCache{}
+		}
 	}
 	return &embeddingCache{dir: filepath.Join(base, "ecadx", "embeddings"), encoder: [sha256.Size]byte(h.Sum(nil))}
 }

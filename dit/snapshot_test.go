@@ -53,6 +53,19 @@ func exportTiny(t *testing.T, config string) (*Model, string) {
 
 const tinyConfig = `{"_class_name":"PixArtTransformer2DModel","num_attention_heads":2,"attention_head_dim":12,"num_layers":1,"sample_size":8,"cross_attention_dim":24,"caption_channels":20}`
 
+// tensor copies a tensor with its values.
+func tensor(t *testing.T, from *Tensors, name string) (x safetensors.Tensor) {
+	t.Helper()
+	if err := from.Read(name, func(lent safetensors.Tensor) error {
+		x = lent
+		x.Data = slices.Clone(lent.Data)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
 // sameTensors compares all tensors of two models byte by byte.
 func sameTensors(t *testing.T, a, b *Model) {
 	t.Helper()
@@ -68,8 +81,7 @@ func sameTensors(t *testing.T, a, b *Model) {
 		t.Fatalf("names differ: %q and %q", wa.Tensors().Names(), wb.Tensors().Names())
 	}
 	for _, name := range wa.Tensors().Names() {
-		x, _ := wa.Tensors().Tensor(name)
-		y, _ := wb.Tensors().Tensor(name)
+		x, y := tensor(t, wa.Tensors(), name), tensor(t, wb.Tensors(), name)
 		if !slices.Equal(x.Data, y.Data) || len(x.Data) == 0 {
 			t.Errorf("%s differs", name)
 		}
@@ -146,7 +158,7 @@ func TestOtherLayouts(t *testing.T) {
 	index := map[string]string{}
 	var shards [2][]safetensors.Tensor
 	for i, name := range all.Names() {
-		x, _ := all.Tensor(name)
+		x := tensor(t, all, name)
 		shards[i%2] = append(shards[i%2], x)
 	}
 	shards[0] = append(shards[0], safetensors.Tensor{Name: "pos_embed.pos_embed", DType: safetensors.F32, Shape: []int64{1}, Data: make([]byte, 4)})
@@ -176,9 +188,9 @@ func TestOtherLayouts(t *testing.T) {
 		t.Errorf("shards: %+v, %v", v, err)
 	}
 	first := all.Names()[0]
-	x, _ := all.Tensor(first)
+	x := tensor(t, all, first)
 	bw, _ := back.Weights()
-	if y, ok := bw.Tensors().Tensor(first); !ok || !slices.Equal(x.Data, y.Data) {
+	if y := tensor(t, bw.Tensors(), first); !slices.Equal(x.Data, y.Data) {
 		t.Errorf("tensor %q of the shards differs", first)
 	}
 }
@@ -188,7 +200,7 @@ func TestVerifyNamesProblems(t *testing.T) {
 	w, _ := m.Weights()
 	var items []safetensors.Tensor
 	for _, name := range w.Tensors().Names() {
-		x, _ := w.Tensors().Tensor(name)
+		x := tensor(t, w.Tensors(), name)
 		switch name {
 		case "proj_out.bias":
 			continue
@@ -256,5 +268,43 @@ func TestBuiltIn(t *testing.T) {
 	}
 	if _, err := back.Snapshot().ReadFile(TextEncoder2, configFile, 1); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a part it lacks: error %v", err)
+	}
+}
+
+// Values that nobody holds take no memory, and come back the same: generated again, or read again from the file.
+func TestValuesComeBack(t *testing.T) {
+	m, dir := exportTiny(t, tinyConfig)
+	back, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer back.Close()
+	for _, m := range []*Model{m, back} {
+		w, err := m.Weights()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := w.Tensors()
+		l := &lender{tensors: all}
+		for i := range all.list {
+			l.places = append(l.places, i)
+		}
+		for i, name := range all.Names() {
+			first := tensor(t, all, name)
+			if err := l.Need(i); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(all.list[i].Data, first.Data) {
+				t.Errorf("%s: %s differs when it is asked for again", m.Ref(), name)
+			}
+			tensor(t, all, name) // another reader comes and goes: the first still holds it
+			if !slices.Equal(all.list[i].Data, first.Data) {
+				t.Errorf("%s: %s is gone although it is held", m.Ref(), name)
+			}
+			l.Drop(i)
+		}
+		if err := all.Read("none", func(safetensors.Tensor) error { return nil }); err == nil || !strings.Contains(err.Error(), "none") {
+			t.Errorf("%s: a tensor that is not there: %v", m.Ref(), err)
+		}
 	}
 }

@@ -14,32 +14,50 @@ import (
 // tensor's bytes lie outside the Go heap, so that libecad may borrow them. Safe for concurrent use.
 //
 // It is reference-counted: whoever lends its memory to libecad retains it, and the memory goes when the last one has
-// released it.
+// released it. The values of one tensor take memory only while somebody holds it (Read, hold): those of mapped files are read
+// again from the file, generated ones are generated again.
 type Tensors struct {
-	path  string
-	list  []safetensors.Tensor // sorted by name; Data of generated tensors is written by generate
-	index map[string]int
-	seed  uint64
-	ready []sync.Once // one per tensor, nil when all have their values from the start
-	free  func() error
+	path   string
+	list   []safetensors.Tensor // sorted by name; Data of generated tensors is written by hold
+	index  map[string]int
+	source valueSource
+	seed   uint64
+	holds  []holds // one per tensor
+	free   func() error
 
 	mu   sync.Mutex
 	refs int
 }
 
-// openTensors opens the weights called base in the folder src: single or sharded, plain or of a variant. mapped says that
+// valueSource says where the values of tensors come from, and so what becomes of those that nobody holds.
+type valueSource uint8
+
+const (
+	copied valueSource = iota // in memory of their own, kept
+	mapped
+	generated
+)
+
+// holds counts who reads a tensor; the mutex is held while its values are made.
+type holds struct {
+	mu sync.Mutex
+	n  int
+}
+
+// openTensors opens the weights called base in the folder src: single or sharded, plain or of a variant. onDisk says that
 // src hands out mapped files, else their tensors are copied. The result has one reference.
-func openTensors(src safetensors.Source, base string, mapped bool) (*Tensors, error) {
+func openTensors(src safetensors.Source, base string, onDisk bool) (*Tensors, error) {
 	w, err := safetensors.OpenWeights(src, base)
 	if err != nil {
 		return nil, err
 	}
-	t := &Tensors{path: w.Path(), free: w.Close, refs: 1}
+	t := &Tensors{path: w.Path(), source: mapped, free: w.Close, refs: 1}
 	for _, name := range w.Names() {
 		x, _ := w.Tensor(name)
 		t.list = append(t.list, x)
 	}
-	if !mapped {
+	if !onDisk {
+		t.source = copied
 		if err := t.moveOffHeap(); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", t.path, err), w.Close())
 		}
@@ -47,6 +65,7 @@ func openTensors(src safetensors.Source, base string, mapped bool) (*Tensors, er
 			return nil, err
 		}
 	}
+	t.holds = make([]holds, len(t.list))
 	t.makeIndex()
 	return t, nil
 }
@@ -65,9 +84,16 @@ func (t *Tensors) moveOffHeap() error {
 	return nil
 }
 
-func alignUp(n int64) int64 { return (n + 63) &^ 63 }
+// alignUp rounds to 64 bytes, from a page on to pages, so that large tensors share no pages with others.
+func alignUp(n int64) int64 {
+	const page = 4096
+	if n >= page {
+		return (n + page - 1) &^ (page - 1)
+	}
+	return (n + 63) &^ 63
+}
 
-// reserve maps memory for all tensors, each at a multiple of 64 bytes.
+// reserve maps memory for all tensors, each of a size that alignUp gives.
 func (t *Tensors) reserve(size func(safetensors.Tensor) int64) ([]byte, error) {
 	total := int64(0)
 	for _, x := range t.list {
@@ -80,7 +106,7 @@ func (t *Tensors) reserve(size func(safetensors.Tensor) int64) ([]byte, error) {
 
 // newRandomTensors makes float32 tensors of the given names and shapes whose values are generated on first use.
 func newRandomTensors(path string, specs []TensorSpec, seed uint64) (*Tensors, error) {
-	t := &Tensors{path: path, refs: 1, seed: seed}
+	t := &Tensors{path: path, source: generated, refs: 1, seed: seed}
 	for _, s := range specs {
 		if !s.Optional {
 			t.list = append(t.list, safetensors.Tensor{Name: s.Name, DType: safetensors.F32, Shape: s.Shape})
@@ -96,7 +122,7 @@ func newRandomTensors(path string, specs []TensorSpec, seed uint64) (*Tensors, e
 		t.list[i].Data = memory[:n:n]
 		memory = memory[alignUp(n):]
 	}
-	t.ready = make([]sync.Once, len(t.list))
+	t.holds = make([]holds, len(t.list))
 	t.makeIndex()
 	return t, nil
 }
@@ -137,19 +163,36 @@ func (t *Tensors) Describe(name string) (safetensors.Tensor, bool) {
 	return t.list[i], true
 }
 
-// Tensor returns a tensor with its values. Data is valid until the Tensors are released.
-func (t *Tensors) Tensor(name string) (safetensors.Tensor, bool) {
+// Read calls use with a tensor and its values, which are good during the call only. A name that is not there is an error.
+func (t *Tensors) Read(name string, use func(safetensors.Tensor) error) error {
 	i, ok := t.index[name]
 	if !ok {
-		return safetensors.Tensor{}, false
+		return fmt.Errorf("%s: tensor %q is missing", t.path, name)
 	}
-	if t.ready != nil {
-		t.ready[i].Do(func() {
-			x := t.list[i]
-			fillRandomParallel(x.Data, t.seed, x.Name, weightDistribution(x.Name, x.Shape))
-		})
+	t.hold(i)
+	defer t.drop(i)
+	return use(t.list[i])
+}
+
+// hold makes the values of tensor i be there until drop.
+func (t *Tensors) hold(i int) {
+	h := &t.holds[i]
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.n++; h.n == 1 && t.source == generated {
+		x := t.list[i]
+		fillRandomParallel(x.Data, t.seed, x.Name, weightDistribution(x.Name, x.Shape))
 	}
-	return t.list[i], true
+}
+
+// drop ends a hold; the last one gives the memory back.
+func (t *Tensors) drop(i int) {
+	h := &t.holds[i]
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.n--; h.n == 0 && t.source != copied {
+		dropPages(t.list[i].Data)
+	}
 }
 
 // retain adds a reference.

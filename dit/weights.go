@@ -49,19 +49,36 @@ func (w *Weights) on(dev *ecad.Device) (*ecad.Weights, error) {
 		return lent, nil
 	}
 	var list []ecad.TensorDesc
-	for _, name := range w.tensors.Names() {
-		t, _ := w.tensors.Describe(name)
+	lender := &lender{tensors: w.tensors}
+	for i, t := range w.tensors.list {
 		if dtype, ok := deviceDType(t.DType); ok && len(t.Shape) >= 1 && len(t.Shape) <= 4 && len(t.Data) > 0 {
-			list = append(list, ecad.TensorDesc{Name: name, DType: dtype, Shape: t.Shape, Data: t.Data})
+			list = append(list, ecad.TensorDesc{Name: t.Name, DType: dtype, Shape: t.Shape, Data: t.Data})
+			lender.places = append(lender.places, i)
 		}
 	}
-	lent, err := dev.NewWeights(list, w.tensors)
+	lent, err := dev.NewWeightsOnDemand(list, lender)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", w.tensors.Path(), err)
 	}
 	w.devices[dev] = lent
 	return lent, nil
 }
+
+// lender holds tensors while a device reads them: until it has packed them, or as long as its programs read them where they lie. It implements
+// ecad.WeightSource.
+type lender struct {
+	tensors *Tensors
+	places  []int // of the tensors lent
+}
+
+// Need implements ecad.WeightSource.
+func (l *lender) Need(i int) error {
+	l.tensors.hold(l.places[i])
+	return nil
+}
+
+// Drop implements ecad.WeightSource.
+func (l *lender) Drop(i int) { l.tensors.drop(l.places[i]) }
 
 // Loaded is a program bound to a device and weights. Close it when done; it keeps the weights' memory until then.
 type Loaded struct {
@@ -83,7 +100,7 @@ func (w *Weights) Load(dev *ecad.Device, p *program.Program) (*Loaded, error) {
 
 func (w *Weights) load(dev *ecad.Device, c *compiled) (*Loaded, error) {
 	p := c.program
-	if err := w.need(p); err != nil {
+	if err := w.check(p); err != nil {
 		return nil, err
 	}
 	lent, err := w.on(dev)
@@ -98,15 +115,15 @@ func (w *Weights) load(dev *ecad.Device, c *compiled) (*Loaded, error) {
 	return &Loaded{Program: loaded, Source: p, tensors: w.tensors}, nil
 }
 
-// need makes the values of the tensors that p names and compares their shapes, dims of 1 left out.
-func (w *Weights) need(p *program.Program) error {
+// check compares the shapes of the tensors that p names, dims of 1 left out.
+func (w *Weights) check(p *program.Program) error {
 	for i := range p.Tensors {
 		v := &p.Tensors[i]
 		b := &p.Buffers[v.Buffer]
 		if b.Kind != program.Weight {
 			continue
 		}
-		t, ok := w.tensors.Tensor(b.Name)
+		t, ok := w.tensors.Describe(b.Name)
 		if !ok {
 			return fmt.Errorf("%s: tensor %q is missing: the file is incomplete or belongs to another configuration", w.tensors.Path(), b.Name)
 		}

@@ -306,9 +306,10 @@ func writeWeights(dir string, sources []weightSource) (manifestWeights, error) {
 			items = append(items, safetensors.Item{
 				Tensor: safetensors.Tensor{Name: b.Name, DType: described.DType, Shape: described.Shape},
 				Stream: func(w io.Writer) error {
-					x, _ := s.tensors.Tensor(b.Name)
-					_, err := w.Write(x.Data)
-					return err
+					return s.tensors.Read(b.Name, func(x safetensors.Tensor) error {
+						_, err := w.Write(x.Data)
+						return err
+					})
 				},
 			})
 		}

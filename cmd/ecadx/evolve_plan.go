@@ -389,8 +389,8 @@ func hashModel(m *dit.Model) (string, error) {
 			return "", err
 		}
 		for _, name := range t.Names() {
-			if x, ok := t.Tensor(name); ok {
-				hashTensor(h, string(part), x)
+			if err := t.Read(name, func(x safetensors.Tensor) error { return hashTensor(h, string(part), x) }); err != nil {
+				return "", errors.Join(err, t.Close())
 			}
 		}
 		if err := t.Close(); err != nil {
@@ -400,12 +400,13 @@ func hashModel(m *dit.Model) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func hashTensor(h hash.Hash, part string, x safetensors.Tensor) {
+func hashTensor(h hash.Hash, part string, x safetensors.Tensor) error {
 	fmt.Fprintf(h, "%s/%s %v %v %d\n", part, x.Name, x.DType, x.Shape, len(x.Data))
 	if len(x.Data) <= 2*maxHashed {
-		h.Write(x.Data)
-		return
+		_, err := h.Write(x.Data)
+		return err
 	}
 	h.Write(x.Data[:maxHashed])
-	h.Write(x.Data[len(x.Data)-maxHashed:])
+	_, err := h.Write(x.Data[len(x.Data)-maxHashed:])
+	return err
 }

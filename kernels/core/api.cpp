@@ -132,6 +132,26 @@ Status open_device(const ecad_device_config* config, ecad_device** out) {
   return Status::ok();
 }
 
+// Whoever fails before the weights own the source releases it.
+Status create_on_demand(ecad_device* device, const ecad_tensor_desc* descs, size_t count, const ecad_weights_source* from, ecad_weights** out) {
+  if (out != nullptr) *out = nullptr;
+  if (from == nullptr) return invalid("weights: an argument is NULL");
+  ecad_weights_source source = ECAD_WEIGHTS_SOURCE_INIT;
+  ECAD_TRY(read_struct(from, "weights source", &source));
+  struct Owner {
+    const ecad_weights_source& source;
+    bool passed_on = false;
+    ~Owner() { if (!passed_on && source.release != nullptr) source.release(source.user); }
+  } owner{source};
+  if (source.flags != 0) return invalid(text("weights: flags ", source.flags, " are not known"));
+  if (out == nullptr || device == nullptr || (descs == nullptr && count > 0)) return invalid("weights: an argument is NULL");
+  auto handle = std::make_unique<ecad_weights>();
+  ECAD_TRY(ecad::Weights::create(device->impl, descs, count, &source, &handle->impl));
+  owner.passed_on = true;
+  *out = handle.release();
+  return Status::ok();
+}
+
 Status query_program(const ecad_program* program, ecad_program_info* inout) {
   if (program == nullptr || inout == nullptr) return invalid("program query: an argument is NULL");
   const ecad::Program& p = program->impl->program();
@@ -294,10 +314,14 @@ ecad_status ecad_weights_create(ecad_device* device, const ecad_tensor_desc* des
     *out = nullptr;
     if (device == nullptr || (descs == nullptr && count > 0)) return invalid("weights: an argument is NULL");
     auto handle = std::make_unique<ecad_weights>();
-    ECAD_TRY(ecad::Weights::create(device->impl, descs, count, &handle->impl));
+    ECAD_TRY(ecad::Weights::create(device->impl, descs, count, nullptr, &handle->impl));
     *out = handle.release();
     return Status::ok();
   });
+}
+
+ecad_status ecad_weights_create_on_demand(ecad_device* device, const ecad_tensor_desc* descs, size_t count, const ecad_weights_source* source, ecad_weights** out, ecad_error* err) {
+  return guarded(err, [&] { return create_on_demand(device, descs, count, source, out); });
 }
 
 ecad_status ecad_weights_open(ecad_device* device, const char* path, ecad_weights** out, ecad_error* err) {

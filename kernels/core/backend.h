@@ -39,10 +39,19 @@ class Kernel {
   virtual Status run(const RunContext&) = 0;
 };
 
+// Makes the bytes behind WeightView::data be there while somebody reads them.
+class WeightBytes {
+ public:
+  virtual ~WeightBytes() = default;
+  virtual Status hold(uint32_t id) = 0;  // counted
+  virtual void let_go(uint32_t id) = 0;  // once for each hold
+};
+
 // Packed weights of one weights object, kept by the backend; shared by every program bound to it.
 class WeightCache {
  public:
   virtual ~WeightCache() = default;
+  WeightBytes* bytes = nullptr;  // of the weights object, which outlives the cache; null: they are always there
 };
 
 struct BindContext {
@@ -106,6 +115,8 @@ class Backend {
   virtual ~Backend() = default;
   virtual void describe(BackendInfo*) const {}
   virtual std::unique_ptr<WeightCache> new_weight_cache() = 0;
+  // Whether bind copies every weight of the op, holding its bytes while it does. Otherwise they are held as long as the program is loaded.
+  virtual bool packs(const BindContext&) const { return false; }
   // Picks and prepares a kernel (packs weights through the cache). kUnsupported names what it cannot do.
   virtual Status bind(const BindContext&, std::unique_ptr<Kernel>* out) = 0;
   // Device memory. All sizes are rounded up by the caller to 64 bytes. null: out of memory.

@@ -24,6 +24,7 @@ LoadedProgram::~LoadedProgram() {
   (void)device_->call([this] {
     executor_.reset();
     ops_.clear();
+    for (const uint32_t id : held_) weights_->let_go(id);
     if (constants_ != nullptr) device_->deallocate(constants_, program_.constants.size());
     if (counted_) device_->program_released();
     device_->note_memory();
@@ -178,12 +179,27 @@ Status LoadedProgram::bind(const std::vector<WeightView>& by_buffer) {
       views[k] = by_buffer[t.buffer];
       views[k].tensor = &t;
     }
-    const Status status = device_->backend().bind({&program_, &op, views.data(), cache}, &ops_[i].kernel);
-    if (!status.is_ok()) return Status(status.code(), text("program: ", op_text(program_, i), ": ", status.message())).at_op(static_cast<int32_t>(i)).with_device_code(status.device_code());
-    if (ops_[i].kernel == nullptr) return Status(ECAD_INTERNAL, text("program: ", op_text(program_, i), ": the backend gave no kernel")).at_op(static_cast<int32_t>(i));
+    ECAD_TRY(bind_op(i, {&program_, &op, views.data(), cache}));
   }
   ECAD_TRY(make_executor());
   device_->note_memory();
+  return Status::ok();
+}
+
+Status LoadedProgram::bind_op(size_t i, const BindContext& context) {
+  const Op& op = program_.ops[i];
+  Backend& backend = device_->backend();
+  if (!backend.packs(context)) {
+    for (size_t k = 0; k < op.in.size(); ++k) {
+      if (context.weights[k].tensor == nullptr) continue;
+      held_.reserve(held_.size() + 1);
+      ECAD_TRY(weights_->hold(context.weights[k].id));
+      held_.push_back(context.weights[k].id);
+    }
+  }
+  const Status status = backend.bind(context, &ops_[i].kernel);
+  if (!status.is_ok()) return Status(status.code(), text("program: ", op_text(program_, i), ": ", status.message())).at_op(static_cast<int32_t>(i)).with_device_code(status.device_code());
+  if (ops_[i].kernel == nullptr) return Status(ECAD_INTERNAL, text("program: ", op_text(program_, i), ": the backend gave no kernel")).at_op(static_cast<int32_t>(i));
   return Status::ok();
 }
 

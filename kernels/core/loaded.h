@@ -76,6 +76,7 @@ class LoadedProgram {
   Status check_memory(const std::vector<WeightView>& by_buffer) const;
   Status make_executor();
   Status bind(const std::vector<WeightView>& by_buffer);
+  Status bind_op(size_t op, const BindContext&);
 
   std::shared_ptr<Device> device_;
   std::shared_ptr<Weights> weights_;  // null when the program names none
@@ -85,6 +86,7 @@ class LoadedProgram {
   std::vector<Recipe> recipes_;
   std::vector<PersistentRead> reads_;
   std::vector<uint32_t> writes_;
+  std::vector<uint32_t> held_;  // weights that kernels read as they lie
   size_t most_operands_ = 0;
   std::vector<SectionUse> uses_;
   std::vector<uint32_t> first_recipes_;

@@ -65,6 +65,7 @@ void TensorTable::add(std::string_view name, DType dtype, const int64_t* dims, s
   StoredTensor t{};
   t.name_at = static_cast<uint32_t>(names_.size());
   t.name_length = static_cast<uint32_t>(name.size());
+  t.index = static_cast<uint32_t>(tensors_.size());
   t.dtype = dtype;
   t.rank = squeeze(dims, rank, t.dims);
   t.data = data;
@@ -84,6 +85,12 @@ Status TensorTable::sort() {
 const StoredTensor* TensorTable::find(std::string_view wanted) const {
   const auto it = std::lower_bound(tensors_.begin(), tensors_.end(), wanted, [this](const StoredTensor& t, std::string_view n) { return name(t) < n; });
   return it != tensors_.end() && name(*it) == wanted ? &*it : nullptr;
+}
+
+void MappedFile::let_go(const unsigned char* data, uint64_t nbytes) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t from = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page, to = (reinterpret_cast<uintptr_t>(data) + nbytes) / page * page;
+  if (from < to) (void)madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);  // a hint: without it the pages stay
 }
 
 MappedFile::~MappedFile() {
@@ -116,7 +123,7 @@ Status MappedFile::open(const char* path) {
   return Status::ok();
 }
 
-Status Weights::create(std::shared_ptr<Device> device, const ecad_tensor_desc* descs, size_t count, std::shared_ptr<Weights>* out) {
+Status Weights::create(std::shared_ptr<Device> device, const ecad_tensor_desc* descs, size_t count, const ecad_weights_source* source, std::shared_ptr<Weights>* out) {
   std::shared_ptr<Weights> weights(new Weights(std::move(device)));
   size_t name_bytes = 0;
   for (size_t i = 0; i < count; ++i) {
@@ -130,6 +137,8 @@ Status Weights::create(std::shared_ptr<Device> device, const ecad_tensor_desc* d
     weights->table_.add(d.name, static_cast<DType>(d.dtype), d.dims, static_cast<size_t>(d.rank), static_cast<const unsigned char*>(d.data), d.nbytes);
   }
   ECAD_TRY(weights->table_.sort());
+  weights->holds_.resize(count);
+  if (source != nullptr) weights->source_ = *source;  // last: until here a failure leaves it to the caller
   *out = std::move(weights);
   return Status::ok();
 }
@@ -138,22 +147,43 @@ Status Weights::open(std::shared_ptr<Device> device, const char* path, std::shar
   std::shared_ptr<Weights> weights(new Weights(std::move(device)));
   ECAD_TRY(weights->file_.open(path));
   ECAD_TRY(read_safetensors(path, weights->file_.data(), weights->file_.size(), &weights->table_));
+  weights->holds_.resize(weights->table_.size());
   *out = std::move(weights);
   return Status::ok();
 }
 
 Weights::~Weights() {
-  if (cache_ == nullptr) return;
-  (void)device_->call([this] {
-    cache_.reset();
-    device_->note_memory();
-    return Status::ok();
-  });
+  if (cache_ != nullptr) {
+    (void)device_->call([this] {
+      cache_.reset();
+      device_->note_memory();
+      return Status::ok();
+    });
+  }
+  if (source_.release != nullptr) source_.release(source_.user);
 }
 
 WeightCache* Weights::cache() {
-  if (cache_ == nullptr) cache_ = device_->backend().new_weight_cache();
+  if (cache_ == nullptr) {
+    cache_ = device_->backend().new_weight_cache();
+    if (cache_ != nullptr) cache_->bytes = this;
+  }
   return cache_.get();
+}
+
+Status Weights::hold(uint32_t id) {
+  const StoredTensor& t = table_.at(id);
+  if (holds_[id] == 0 && source_.need != nullptr && source_.need(source_.user, t.index) != 0)
+    return Status(ECAD_IO_ERROR, text("weights: tensor \"", table_.name(t), "\": its source cannot provide it"));
+  ++holds_[id];
+  return Status::ok();
+}
+
+void Weights::let_go(uint32_t id) {
+  if (--holds_[id] > 0) return;
+  const StoredTensor& t = table_.at(id);
+  if (source_.drop != nullptr) source_.drop(source_.user, t.index);
+  if (file_.data() != nullptr) MappedFile::let_go(t.data, t.nbytes);
 }
 
 Status Weights::find(std::string_view name, const Tensor& t, WeightView* out) const {

@@ -12,6 +12,7 @@ namespace ecad {
 // dims without those of 1, which is how shapes are compared. rank 5: more than four dims are left; no program can use it.
 struct StoredTensor {
   uint32_t name_at, name_length;  // in the table's names
+  uint32_t index;                 // its place among the tensors as they were given
   DType dtype;                    // kAny: a type that programs cannot use
   uint8_t rank;
   int64_t dims[4];
@@ -30,6 +31,7 @@ class TensorTable {
   const StoredTensor& at(size_t i) const { return tensors_[i]; }
   const StoredTensor* find(std::string_view name) const;  // null: none
   uint32_t id(const StoredTensor* t) const { return static_cast<uint32_t>(t - tensors_.data()); }
+  const StoredTensor& at(uint32_t id) const { return tensors_[id]; }
   std::string_view name(const StoredTensor& t) const { return std::string_view(names_).substr(t.name_at, t.name_length); }
 
  private:
@@ -47,6 +49,8 @@ class MappedFile {
   Status open(const char* path);
   const unsigned char* data() const { return data_; }
   uint64_t size() const { return size_; }
+  // Gives the memory of whole pages inside these bytes back; reading them again reads the file.
+  static void let_go(const unsigned char* data, uint64_t nbytes);
 
  private:
   const unsigned char* data_ = nullptr;
@@ -56,23 +60,29 @@ class MappedFile {
 // Reads the header of a safetensors file (hostile until proven otherwise) into a sorted table of views into data.
 Status read_safetensors(const char* path, const unsigned char* data, uint64_t size, TensorTable* out);
 
-class Weights {
+class Weights final : private WeightBytes {
  public:
-  static Status create(std::shared_ptr<Device>, const ecad_tensor_desc*, size_t count, std::shared_ptr<Weights>* out);
+  // source: null when the tensors' bytes are always there. Weights that were made own it.
+  static Status create(std::shared_ptr<Device>, const ecad_tensor_desc*, size_t count, const ecad_weights_source* source, std::shared_ptr<Weights>* out);
   static Status open(std::shared_ptr<Device>, const char* path, std::shared_ptr<Weights>* out);
-  ~Weights();
+  ~Weights() override;
 
   const std::shared_ptr<Device>& device() const { return device_; }
   // The tensor that a program calls `name` with the shape of `t`. id is its place in the table.
   Status find(std::string_view name, const Tensor& t, WeightView* out) const;
   bool packed() const { return cache_ != nullptr; }  // a program has been bound to it
-  WeightCache* cache();  // on the device's thread; made when first asked for
+  // On the device's thread.
+  WeightCache* cache();  // made when first asked for
+  Status hold(uint32_t id) override;
+  void let_go(uint32_t id) override;
 
  private:
   explicit Weights(std::shared_ptr<Device> device) : device_(std::move(device)) {}
   std::shared_ptr<Device> device_;
   MappedFile file_;
   TensorTable table_;
+  ecad_weights_source source_ = ECAD_WEIGHTS_SOURCE_INIT;
+  std::vector<uint32_t> holds_;  // by id
   std::unique_ptr<WeightCache> cache_;
 };
 

@@ -33,6 +33,17 @@ BindFunction bind_function(Opcode code) {
   return nullptr;
 }
 
+// Whether every weight of the op is packed when it is bound (get_matrix, get_vector and get_filter do so if all they are given are weights). first_packed
+// to packed_end: inputs that go there, in the order of kernels/PROGRAM.md; absent biases do not count.
+bool packs_all(const BindContext& b, size_t first_packed, size_t packed_end) {
+  if (b.cache == nullptr) return false;
+  for (size_t i = 0; i < b.op->in.size(); ++i) {
+    const bool packed = i >= first_packed && i < packed_end;
+    if (b.op->in[i] != kNoTensor && (b.weights[i].data != nullptr) != packed) return false;
+  }
+  return true;
+}
+
 class CpuBackend final : public Backend {
  public:
   Status init(const DeviceOptions& o) {
@@ -56,6 +67,17 @@ class CpuBackend final : public Backend {
   }
 
   std::unique_ptr<WeightCache> new_weight_cache() override { return std::make_unique<PackCache>(cx_); }
+
+  bool packs(const BindContext& b) const override {
+    const auto attr = [&](size_t i) { return static_cast<size_t>(b.op->attr[i]); };
+    switch (b.op->code) {
+      case Opcode::kLinear: return packs_all(b, attr(0), attr(0) + 2 * attr(1));
+      case Opcode::kGatedLinear: return packs_all(b, 1, 3);
+      case Opcode::kPatchEmbed:  // the position, input 3, is read as it lies
+      case Opcode::kConv2d: return packs_all(b, 1, 3);
+      default: return false;
+    }
+  }
 
   Status bind(const BindContext& b, std::unique_ptr<Kernel>* out) override {
     try {

@@ -109,6 +109,32 @@ struct Sink {
   void* data(const RunContext& c) const { return c.out[index].data; }
 };
 
+// Holds the bytes of weights while they are packed.
+class HeldWeights {
+ public:
+  HeldWeights() = default;
+  HeldWeights(const HeldWeights&) = delete;
+  HeldWeights& operator=(const HeldWeights&) = delete;
+  ~HeldWeights() {
+    for (const uint32_t id : ids_) bytes_->let_go(id);
+  }
+  Status hold(PackCache* cache, const std::vector<Source>& sources) {
+    bytes_ = cache->bytes;
+    if (!bytes_) return Status::ok();
+    ids_.reserve(sources.size());
+    for (const Source& s : sources) {
+      if (!s.weight) continue;
+      ECAD_TRY(bytes_->hold(s.weight_id));
+      ids_.push_back(s.weight_id);
+    }
+    return Status::ok();
+  }
+
+ private:
+  WeightBytes* bytes_ = nullptr;
+  std::vector<uint32_t> ids_;
+};
+
 // Operands of an op being bound. Float operands must be float32, bfloat16 or float16 here.
 class Binder {
  public:

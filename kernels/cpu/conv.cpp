@@ -86,6 +86,8 @@ class ConvKernel final : public Kernel {
     if (!fixed && !c) return Status::ok();
     const PackCache::Key key = {static_cast<uint64_t>(PackKind::kFilter), static_cast<uint64_t>(compute_), w_.weight_id};
     if (fixed && (*out = cache_->find<PackedFilter>(key))) return Status::ok();
+    HeldWeights held;
+    if (fixed) ECAD_TRY(held.hold(cache_, {w_}));
     const DType type = compute_dtype(compute_);
     const int64_t count = w_.tensor->count();
     AlignedBuffer dense(static_cast<size_t>(count) * dtype_size(type));

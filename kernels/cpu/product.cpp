@@ -57,6 +57,8 @@ Status get_matrix(Context& cx, PackCache* cache, const std::vector<Source>& w, i
   if (!fixed && !c) return Status::ok();
   const PackCache::Key key = key_of(PackKind::kMatrix, static_cast<uint64_t>(compute), w);
   if (fixed && (*out = cache->find<PackedMatrix>(key))) return Status::ok();
+  HeldWeights held;
+  if (fixed) ECAD_TRY(held.hold(cache, w));
   auto m = std::make_shared<PackedMatrix>();
   m->k = k;
   m->compute = compute;
@@ -99,6 +101,8 @@ Status get_vector(Context& cx, PackCache* cache, const std::vector<Source>& b, c
   for (size_t j = 0; j < b.size(); ++j)
     if (!b[j].present()) key.push_back(static_cast<uint64_t>(lengths[j]));
   if (fixed && (*out = cache->find<FloatVector>(key))) return Status::ok();
+  HeldWeights held;
+  if (fixed) ECAD_TRY(held.hold(cache, b));
   v->storage = AlignedBuffer(static_cast<size_t>(n) * sizeof(float));
   if (!v->storage.data()) return {ECAD_OUT_OF_MEMORY, "no memory for a bias"};
   float* to = v->storage.as<float>();

@@ -133,7 +133,22 @@ typedef struct ecad_tensor_desc {
 /* Programs look tensors up by name when they are loaded; packing for the backend happens then, once per tensor, and is
  * shared by all programs of this weights object. */
 ECAD_API ecad_status ecad_weights_create(ecad_device *, const ecad_tensor_desc *, size_t count, ecad_weights **out, ecad_error *err);
-/* The file is mapped: it must not be cut short while the weights object is alive. */
+/* The same for tensors whose bytes are there only while they are read: generated, decompressed, or mapped and let go. need is called before data of
+ * tensor `index` (its place in the array given) is read, and makes its bytes be there; not 0: they cannot be had, and what asked for them fails with
+ * ECAD_IO_ERROR. drop is called when they will not be read until need is called again: after packing, or, where a backend reads a tensor as it lies, when the
+ * last program that does so is gone. Both are called on the device's thread and must not call into that device; every need that returned 0 is
+ * followed by one drop. release is called once, last: when the weights object and its programs are gone, or when this call fails. Any of the three may be NULL. */
+typedef struct ecad_weights_source {
+  uint32_t struct_size;
+  uint32_t flags; /* 0 */
+  int32_t (*need)(void *user, uint64_t index);
+  void (*drop)(void *user, uint64_t index);
+  void (*release)(void *user);
+  void *user;
+} ecad_weights_source;
+#define ECAD_WEIGHTS_SOURCE_INIT { sizeof(ecad_weights_source), 0, NULL, NULL, NULL, NULL }
+ECAD_API ecad_status ecad_weights_create_on_demand(ecad_device *, const ecad_tensor_desc *, size_t count, const ecad_weights_source *, ecad_weights **out, ecad_error *err);
+/* The file is mapped: it must not be cut short while the weights object is alive. Its pages are let go once they are packed. */
 ECAD_API ecad_status ecad_weights_open(ecad_device *, const char *safetensors_path, ecad_weights **out, ecad_error *err);
 ECAD_API void ecad_weights_release(ecad_weights *);
 
