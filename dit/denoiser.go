@@ -153,43 +153,21 @@ func (l *Loop) Start(in Inputs) (*Run, error) {
 
 // write fills the ios.
 func (r *Run) write(in Inputs) error {
-	s, d := r.loop.sizes, r.loop.model.Defaults()
-	if in.Height != s.Height || in.Width != s.Width || len(in.Prompts) != s.Batch || len(in.Latents) != s.Batch*d.LatentChannels*s.Height*s.Width {
-		return fmt.Errorf("a batch of %d prompts and %d latent values of %d x %d, but the program is for %d images of %d x %d x %d",
-			len(in.Prompts), len(in.Latents), in.Height, in.Width, s.Batch, d.LatentChannels, s.Height, s.Width)
-	}
-	guided := r.loop.rows > s.Batch
-	if guided && len(in.Negative) == 0 {
-		return fmt.Errorf("guidance needs negative prompts: give one per image or one for all")
-	}
-	embeds, counts, err := pack(in.rows(guided), s.TextTokens, d.TextWidth)
+	list, err := r.loop.model.IOTensors(in, r.loop.sizes, r.loop.rows > r.loop.sizes.Batch)
 	if err != nil {
 		return err
 	}
-	if err := r.writeFloats(IOLatents, in.Latents); err != nil {
-		return err
+	for _, t := range list {
+		if t.Ints != nil {
+			err = ecad.Write(r.state, t.Name, t.Ints)
+		} else {
+			err = r.writeFloats(t.Name, t.Floats)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if err := r.writeFloats(IOPrompt, embeds); err != nil {
-		return err
-	}
-	if err := ecad.Write(r.state, IOCounts, counts); err != nil {
-		return err
-	}
-	if !d.Micro {
-		return nil
-	}
-	m := 1
-	if s.RowConditions {
-		m = r.loop.rows
-	}
-	resolution, aspect, err := in.conditions(m)
-	if err != nil {
-		return err
-	}
-	if err := r.writeFloats(IOResolution, resolution); err != nil {
-		return err
-	}
-	return r.writeFloats(IOAspectRatio, aspect)
+	return nil
 }
 
 // writeFloats writes values to an io in the io's own dtype.

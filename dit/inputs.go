@@ -107,6 +107,49 @@ func (in *Inputs) rows(guided bool) []Prompt {
 	return append(all, in.Prompts...)
 }
 
+// IOTensor is what a program's input of that name is given.
+type IOTensor struct {
+	Name   string
+	Shape  []int
+	Floats []float32
+	Ints   []int32 // not nil: it is int32
+}
+
+// IOTensors are a batch as a program compiled for these sizes takes it. Of the rows of prompt_embeds and prompt_counts the negative prompts come
+// first. A batch of other sizes is an error that states both.
+func (m *Model) IOTensors(in Inputs, s Sizes, guided bool) ([]IOTensor, error) {
+	d := m.Defaults()
+	if in.Height != s.Height || in.Width != s.Width || len(in.Prompts) != s.Batch || len(in.Latents) != s.Batch*d.LatentChannels*s.Height*s.Width {
+		return nil, fmt.Errorf("a batch of %d prompts and %d latent values of %d x %d, but the program is for %d images of %d x %d x %d",
+			len(in.Prompts), len(in.Latents), in.Height, in.Width, s.Batch, d.LatentChannels, s.Height, s.Width)
+	}
+	if guided && len(in.Negative) == 0 {
+		return nil, fmt.Errorf("guidance needs negative prompts: give one per image or one for all")
+	}
+	rows := in.rows(guided)
+	embeds, counts, err := pack(rows, s.TextTokens, d.TextWidth)
+	if err != nil {
+		return nil, err
+	}
+	list := []IOTensor{
+		{Name: IOLatents, Shape: []int{s.Batch, d.LatentChannels, s.Height, s.Width}, Floats: in.Latents},
+		{Name: IOPrompt, Shape: []int{len(rows), s.TextTokens, d.TextWidth}, Floats: embeds},
+		{Name: IOCounts, Shape: []int{len(rows)}, Ints: counts},
+	}
+	if !d.Micro {
+		return list, nil
+	}
+	n := 1
+	if s.RowConditions {
+		n = len(rows)
+	}
+	resolution, aspect, err := in.conditions(n)
+	if err != nil {
+		return nil, err
+	}
+	return append(list, IOTensor{Name: IOResolution, Shape: []int{n, 2}, Floats: resolution}, IOTensor{Name: IOAspectRatio, Shape: []int{n, 1}, Floats: aspect}), nil
+}
+
 // pack is prompts as a program takes them: embeddings [R, tokens, width] and counts [R].
 func pack(rows []Prompt, tokens, width int) (embeds []float32, counts []int32, err error) {
 	embeds = make([]float32, len(rows)*tokens*width)

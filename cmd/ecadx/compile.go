@@ -27,6 +27,7 @@ const (
 	denoiseFile  = "denoise.ecadprog"
 	decoderFile  = "decoder.ecadprog"
 	weightsFile  = "weights.safetensors"
+	inputsFile   = "inputs.safetensors"
 	manifestFile = "manifest.json"
 )
 
@@ -37,15 +38,18 @@ func compileCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "compile",
 		Usage:     "write the programs and weights that libecad runs without this command",
-		UsageText: "ecadx compile --schedule REF [--schedule REF ...] --out DIR [flags]",
+		UsageText: "ecadx compile --schedule REF [--schedule REF ...] --out DIR [-p PROMPT] [flags]",
 		CustomHelpTemplate: commandHelp(`Writes into DIR: denoise.ecadprog, the denoising loop with prologue, all steps and the sampler, one schedule per --schedule in their order;
 decoder.ecadprog, latents to pictures, if the model has a decoder; weights.safetensors, row-major, all that both name; manifest.json, which
-lists files with hashes, inputs and outputs, schedules, timesteps and sizes. Of the rows of prompt_embeds the negative prompts come first.`,
-			"ecadx compile --schedule fora:2 --schedule none --out compiled",
-			"ecadx compile --model ./PixArt-XL-2-256x256 --schedule study/schedules/3f2a.json --dtype bfloat16 --text-tokens 120 --out compiled"),
-		Flags: append(commonFlags(flagModel, flagDevice, flagDType, flagResolution, flagSteps, flagGuidance, flagJSON, flagQuiet, flagForce),
+lists files with hashes, inputs and outputs, schedules, timesteps and sizes. Schedules of a study lie in its folder schedules.
+With -p or --prompts also inputs.safetensors: a tensor for every input of denoise.ecadprog under the input's name, noise of the seed included.
+Of the rows of prompt_embeds the negative prompts come first. ecadx denoise --inputs reads this file too.
+The manual of what loads all this is kernels/README.md.`,
+			`ecadx compile --schedule study/schedules/3f2a.json --schedule none -p "a small red ring above a large blue square" --seed 7 --out compiled`,
+			"ecadx compile --model ./PixArt-XL-2-256x256 --schedule fora:2 --dtype bfloat16 --batch 4 --text-tokens 120 --out compiled"),
+		Flags: append(append(commonFlags(flagModel, flagDevice, flagDType, flagResolution, flagSteps, flagGuidance, flagJSON, flagQuiet, flagForce),
 			&cli.StringSliceFlag{Name: flagSchedule, Usage: "`REF`: none, a file, or a heuristic; repeatable", DefaultText: "none"},
-			batchFlag(), textTokensFlag(), &cli.StringFlag{Name: flagOut, Usage: "write into `DIR`"}),
+			batchFlag(), textTokensFlag(), &cli.StringFlag{Name: flagOut, Usage: "write into `DIR`"}), inputFlags()...),
 		Action: compile,
 	}
 }
@@ -67,7 +71,8 @@ type manifest struct {
 	Denoise    manifestProgram  `json:"denoise"`
 	Decoder    *manifestProgram `json:"decoder"` // null: the model has none
 	Weights    manifestWeights  `json:"weights"`
-	ABI        string           `json:"abi"` // of libecad when this was written
+	Inputs     *manifestInputs  `json:"inputs,omitempty"` // when prompts were given
+	ABI        string           `json:"abi"`              // of libecad when this was written
 }
 
 type manifestLatents struct {
@@ -121,7 +126,13 @@ func compile(c *cli.Context) error {
 		return err
 	}
 	defer t.close()
-	if err := t.checkAbsent(filepath.Join(out, manifestFile), filepath.Join(out, denoiseFile), filepath.Join(out, decoderFile), filepath.Join(out, weightsFile)); err != nil {
+	for _, name := range []string{manifestFile, denoiseFile, decoderFile, weightsFile, inputsFile} {
+		if err := t.checkAbsent(filepath.Join(out, name)); err != nil {
+			return err
+		}
+	}
+	in, err := t.readInputs(c)
+	if err != nil {
 		return err
 	}
 	refs := c.StringSlice(flagSchedule)
@@ -136,7 +147,19 @@ func compile(c *cli.Context) error {
 		}
 		list = append(list, r)
 	}
-	m, err := t.writeCompiled(environmentOf(c), out, list)
+	var tensors []dit.IOTensor
+	if in != nil {
+		if tensors, err = t.encode(c, in); err != nil {
+			return err
+		}
+	}
+	m, err := t.writeCompiled(out, list, func(m *manifest) (err error) {
+		if in == nil {
+			return removeStale(filepath.Join(out, inputsFile))
+		}
+		m.Inputs, err = t.writeInputs(out, in, tensors)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -157,6 +180,9 @@ func (m *manifest) show(w io.Writer, o *options, out string) error {
 	if m.Decoder != nil {
 		files = slices.Insert(files, 1, m.Decoder.manifestFileEntry)
 	}
+	if m.Inputs != nil {
+		files = append(files, m.Inputs.manifestFileEntry)
+	}
 	for _, f := range files {
 		fmt.Fprintf(w, "  %-22s%s\n", f.File, megabytes(f.Bytes))
 	}
@@ -164,8 +190,16 @@ func (m *manifest) show(w io.Writer, o *options, out string) error {
 	return err
 }
 
-// writeCompiled writes all files, the manifest last: a directory with a manifest is complete.
-func (t *task) writeCompiled(env *environment, out string, list []*resolved) (*manifest, error) {
+// removeStale removes what an earlier compile --force left, if anything.
+func removeStale(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// writeCompiled writes all files, the manifest last: a directory with a manifest is complete. writeInputs adds the inputs.
+func (t *task) writeCompiled(out string, list []*resolved, writeInputs func(*manifest) error) (*manifest, error) {
 	denoise, s, err := t.compile(list)
 	if err != nil {
 		return nil, err
@@ -192,7 +226,7 @@ func (t *task) writeCompiled(env *environment, out string, list []*resolved) (*m
 		return nil, badModel(err)
 	}
 	sources := []weightSource{{denoise, w.Tensors()}}
-	decoder, tensors, err := t.decoder(env)
+	decoder, tensors, err := t.decoder()
 	if err != nil {
 		return nil, err
 	}
@@ -204,10 +238,13 @@ func (t *task) writeCompiled(env *environment, out string, list []*resolved) (*m
 		}
 		m.Decoder = &p
 		sources = append(sources, weightSource{decoder, tensors})
-	} else if err := os.Remove(filepath.Join(out, decoderFile)); err != nil && !errors.Is(err, os.ErrNotExist) { // of an earlier --force
+	} else if err := removeStale(filepath.Join(out, decoderFile)); err != nil {
 		return nil, err
 	}
 	if m.Weights, err = writeWeights(out, sources); err != nil {
+		return nil, err
+	}
+	if err := writeInputs(m); err != nil {
 		return nil, err
 	}
 	data, err := json.MarshalIndent(m, "", "  ")
@@ -260,7 +297,7 @@ func writeProgram(dir, name string, p *program.Program) (manifestProgram, error)
 }
 
 // decoder compiles the model's decoder; nil when it has none. The caller closes the tensors.
-func (t *task) decoder(env *environment) (*program.Program, *dit.Tensors, error) {
+func (t *task) decoder() (*program.Program, *dit.Tensors, error) {
 	if !hasPart(t.model, dit.VAE) {
 		return nil, nil, nil
 	}

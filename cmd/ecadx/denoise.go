@@ -23,6 +23,7 @@ const (
 	tensorLatents        = "latents"
 	tensorPrompt         = "prompt_embeds"
 	tensorPromptMask     = "prompt_mask"
+	tensorPromptCounts   = "prompt_counts"
 	tensorNegative       = "negative_prompt_embeds"
 	tensorNegativeMask   = "negative_prompt_mask"
 	tensorResolution     = "resolution"
@@ -40,7 +41,8 @@ func denoiseCommand() *cli.Command {
 		CustomHelpTemplate: commandHelp(`Inputs: latents [B,C,H,W], prompt_embeds [B,T,D], prompt_mask [B,T] (0/1, holes allowed, at least one 1) and, unless guidance is
 at most 1, negative_prompt_embeds and negative_prompt_mask ([B,...] or [1,...] for all). Micro-conditioned models also take
 resolution [B,2] and aspect_ratio [B,1], 8x the latent size without them. The result is latents [B,C,H,W]; with --forward T
-it is output, all channels of one call at timestep T, without sampler and guidance. Everything is float32 unless --dtype says otherwise.`,
+it is output, all channels of one call at timestep T, without sampler and guidance. The inputs.safetensors of ecadx compile will do as well,
+which has prompt_counts instead of masks: prompt_embeds [R,T,D], with guidance R = 2 B, the negative prompts first. Everything is float32 unless --dtype says otherwise.`,
 			"ecadx denoise --inputs in.safetensors --out out.safetensors --steps 20 --schedule fora:2",
 			"ecadx denoise --model random:pixart-alpha-256 --inputs in.safetensors --out out.safetensors --forward 500 --device reference"),
 		Flags: append(runFlags(), append(commonFlags(flagSchedule),
@@ -238,21 +240,64 @@ func (d *denoising) read(path string) error {
 	}
 	batch := shape[0]
 	d.inputs = dit.Inputs{Latents: latents, Height: shape[2], Width: shape[3]}
-	if d.inputs.Prompts, err = t.prompts(tensorPrompt, tensorPromptMask, def.TextWidth); err != nil {
+	if _, ok := t.Tensor(tensorPromptCounts); ok {
+		err = d.readRows(t, batch, def.TextWidth)
+	} else {
+		err = d.readPrompts(t, batch, def.TextWidth)
+	}
+	if err != nil {
+		return err
+	}
+	return d.readConditions(t, batch, def.Micro)
+}
+
+// readPrompts reads embeddings with masks.
+func (d *denoising) readPrompts(t tensorFile, batch, width int) (err error) {
+	if d.inputs.Prompts, err = t.prompts(tensorPrompt, tensorPromptMask, width); err != nil {
 		return err
 	}
 	if len(d.inputs.Prompts) != batch {
 		return t.fail(tensorPrompt, "it has %d rows, latents have %d: write one per image", len(d.inputs.Prompts), batch)
 	}
 	if dit.Guided(d.guidance) {
-		if d.inputs.Negative, err = t.prompts(tensorNegative, tensorNegativeMask, def.TextWidth); err != nil {
+		if d.inputs.Negative, err = t.prompts(tensorNegative, tensorNegativeMask, width); err != nil {
 			return err
 		}
 		if n := len(d.inputs.Negative); n != batch && n != 1 {
 			return t.fail(tensorNegative, "it has %d rows, latents have %d: write one per image, or one for all", n, batch)
 		}
 	}
-	return d.readConditions(t, batch, def.Micro)
+	return nil
+}
+
+// readRows reads the rows of a program: with guidance the negative prompts first, of each its first prompt_counts tokens.
+func (d *denoising) readRows(t tensorFile, batch, width int) error {
+	v, shape, err := t.embeddings(tensorPrompt, width)
+	if err != nil {
+		return err
+	}
+	counts, countShape, err := t.floats(tensorPromptCounts, 1)
+	if err != nil {
+		return err
+	}
+	rows := batch
+	if dit.Guided(d.guidance) {
+		rows *= 2
+	}
+	if shape[0] != rows || countShape[0] != rows {
+		return t.fail(tensorPrompt, "it has %d rows and %s %d, %d images at guidance %g need %d: compile with the same --%s", shape[0], tensorPromptCounts, countShape[0], batch,
+			d.guidance, rows, flagGuidance)
+	}
+	var list []dit.Prompt
+	for i, n := range counts {
+		if !(n >= 1 && int(n) <= shape[1]) || n != float32(int(n)) {
+			return t.fail(tensorPromptCounts, "row %d holds %v: write 1 to %d", i, n, shape[1])
+		}
+		at := i * shape[1] * width
+		list = append(list, dit.Prompt{Embeds: v[at : at+int(n)*width], Tokens: int(n)})
+	}
+	d.inputs.Negative, d.inputs.Prompts = list[:rows-batch], list[rows-batch:]
+	return nil
 }
 
 // readConditions reads the micro-conditions, where there are any.
@@ -356,14 +401,20 @@ func (t tensorFile) mask(name string) ([]int, []int, error) {
 	return out, shape, nil
 }
 
+// embeddings returns a tensor [R,T,width].
+func (t tensorFile) embeddings(name string, width int) ([]float32, []int, error) {
+	v, shape, err := t.floats(name, 3)
+	if err == nil && shape[2] != width {
+		err = t.fail(name, "its rows are %d wide, the model reads %d: encode with the model's own text encoder", shape[2], width)
+	}
+	return v, shape, err
+}
+
 // prompts returns the kept tokens of each row.
 func (t tensorFile) prompts(embeds, mask string, width int) ([]dit.Prompt, error) {
-	v, shape, err := t.floats(embeds, 3)
+	v, shape, err := t.embeddings(embeds, width)
 	if err != nil {
 		return nil, err
-	}
-	if shape[2] != width {
-		return nil, t.fail(embeds, "its rows are %d wide, the model reads %d: encode with the model's own text encoder", shape[2], width)
 	}
 	m, maskShape, err := t.mask(mask)
 	if err != nil {

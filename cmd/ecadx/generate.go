@@ -147,7 +147,7 @@ func (g *generation) run(c *cli.Context) error {
 	for _, p := range g.prompts {
 		texts = append(texts, p.Text)
 	}
-	if err := g.warnCut(m, texts); err != nil {
+	if err := g.warnCut(g.env, m, texts); err != nil {
 		return err
 	}
 	encoded, err := s.Encode(c.Context, texts)
@@ -199,8 +199,8 @@ func (g *generation) saved(s *session, ref *resolved, size pixels) (schedule.Tal
 }
 
 // warnCut tells which prompts are longer than the model reads.
-func (g *generation) warnCut(m *dit.Model, texts []string) error {
-	if g.quiet {
+func (o *options) warnCut(env *environment, m *dit.Model, texts []string) error {
+	if o.quiet {
 		return nil
 	}
 	e, err := m.OpenPromptEncoder()
@@ -210,7 +210,7 @@ func (g *generation) warnCut(m *dit.Model, texts []string) error {
 	defer e.Close()
 	for _, t := range texts {
 		if n := e.Cut(t); n > 0 {
-			g.remark(g.env, "ecadx: prompt %.60q: its last %d tokens do not fit the model and are cut", t, n)
+			o.remark(env, "ecadx: prompt %.60q: its last %d tokens do not fit the model and are cut", t, n)
 		}
 	}
 	return nil
