@@ -47,7 +47,7 @@ ecad_status fill(ecad_error* err, ecad_status code, int32_t op, int32_t device_c
   err->code = code;
   if (size >= offsetof(ecad_error, op)) err->device_code = device_code;
   if (size >= offsetof(ecad_error, message)) err->op = op;
-  if (size > offsetof(ecad_error, message)) put_line(message, length, err->message, size - offsetof(ecad_error, message));
+  if (size > offsetof(ecad_error, message)) put_line(message, length, err->message, std::min(size - offsetof(ecad_error, message), sizeof err->message));
   return code;
 }
 
@@ -68,11 +68,12 @@ ecad_status guarded(ecad_error* err, F&& body) noexcept {
   }
 }
 
-// A struct that the caller passes in: what it knows of ours, over our defaults. Anything it knows that we do not must be 0.
+// A struct that the caller passes in: what it knows of ours, over our defaults. Anything it knows that we do not must be 0. unit: the struct's
+// alignment in its first version. No header had one that ends inside a field: such a size would leave us half a pointer.
 template <class T>
-Status read_struct(const T* from, const char* what, T* out) {
+Status read_struct(const T* from, const char* what, size_t unit, T* out) {
   const uint32_t size = from->struct_size;
-  if (size < 8 || size > kMostStructBytes) return invalid(text(what, ": struct_size ", size, " is not set: use the _INIT macro"));
+  if (size < 8 || size > kMostStructBytes || size % unit != 0) return invalid(text(what, ": struct_size ", size, " is not set: use the _INIT macro"));
   const auto* bytes = reinterpret_cast<const unsigned char*>(from);
   for (size_t i = sizeof(T); i < size; ++i) {
     if (bytes[i] != 0) return Status(ECAD_UNSUPPORTED, text(what, ": has a field set that this library does not know"));
@@ -117,7 +118,7 @@ Status open_device(const ecad_device_config* config, ecad_device** out) {
   if (out == nullptr) return invalid("device: out is NULL");
   *out = nullptr;
   ecad_device_config c = ECAD_DEVICE_CONFIG_INIT;
-  if (config != nullptr) ECAD_TRY(read_struct(config, "device config", &c));
+  if (config != nullptr) ECAD_TRY(read_struct(config, "device config", alignof(uint32_t), &c));
   if (c.backend < ECAD_BACKEND_REFERENCE || c.backend > ECAD_BACKEND_CUDA) return invalid(text("device: backend ", c.backend, " is not known"));
   if (c.flags != 0) return invalid(text("device: flags ", c.flags, " are not known"));
   if (c.num_threads < 0 || c.num_threads > 4096) return invalid(text("device: ", c.num_threads, " threads are outside 0 (all cores) to 4096"));
@@ -137,7 +138,7 @@ Status create_on_demand(ecad_device* device, const ecad_tensor_desc* descs, size
   if (out != nullptr) *out = nullptr;
   if (from == nullptr) return invalid("weights: an argument is NULL");
   ecad_weights_source source = ECAD_WEIGHTS_SOURCE_INIT;
-  ECAD_TRY(read_struct(from, "weights source", &source));
+  ECAD_TRY(read_struct(from, "weights source", alignof(void*), &source));
   struct Owner {
     const ecad_weights_source& source;
     bool passed_on = false;
@@ -152,9 +153,7 @@ Status create_on_demand(ecad_device* device, const ecad_tensor_desc* descs, size
   return Status::ok();
 }
 
-Status query_program(const ecad_program* program, ecad_program_info* inout) {
-  if (program == nullptr || inout == nullptr) return invalid("program query: an argument is NULL");
-  const ecad::Program& p = program->impl->program();
+Status describe_program(const ecad::Program& p, ecad_program_info* inout) {
   ecad_program_info info{};
   info.num_ops = static_cast<uint32_t>(p.ops.size());
   info.num_sections = static_cast<uint32_t>(p.sections.size());
@@ -169,6 +168,23 @@ Status query_program(const ecad_program* program, ecad_program_info* inout) {
   info.constant_bytes = p.constants.size();
   std::copy(p.layout_hash.begin(), p.layout_hash.end(), info.layout_hash);
   return write_struct(info, "program info", inout);
+}
+
+Status query_program(const ecad_program* program, ecad_program_info* inout) {
+  if (program == nullptr || inout == nullptr) return invalid("program query: an argument is NULL");
+  return describe_program(program->impl->program(), inout);
+}
+
+Status load_program(ecad_device* device, ecad_weights* weights, const void* bytes, size_t nbytes, ecad_program** out) {
+  if (out == nullptr) return invalid("program: out is NULL");
+  *out = nullptr;
+  if (device == nullptr || bytes == nullptr) return invalid("program: an argument is NULL");
+  if (weights != nullptr && weights->impl->device() != device->impl) return invalid("program: the weights belong to another device");
+  if (device->impl->on_thread()) return invalid("program: an on_item callback cannot load a program on its own device");
+  auto handle = std::make_unique<ecad_program>();
+  ECAD_TRY(ecad::LoadedProgram::load(device->impl, weights != nullptr ? weights->impl : nullptr, static_cast<const uint8_t*>(bytes), nbytes, &handle->impl));
+  *out = handle.release();
+  return Status::ok();
 }
 
 Status query_io(const ecad_program* program, uint32_t index, ecad_io_info* inout) {
@@ -203,6 +219,33 @@ Status query_op(const ecad_program* program, uint32_t index, ecad_op_info* inout
   return write_struct(info, "op info", inout);
 }
 
+Status query_section(const ecad_program* program, uint32_t index, ecad_section_info* inout) {
+  if (program == nullptr || inout == nullptr) return invalid("program section: an argument is NULL");
+  const auto& sections = program->impl->program().sections;
+  if (index >= sections.size()) return invalid(text("program section: ", index, " does not exist, there are ", sections.size()));
+  ecad_section_info info{};
+  info.kind = sections[index].kind;
+  info.first_op = sections[index].first_op;
+  info.num_ops = sections[index].num_ops;
+  put_line(sections[index].name, info.name, sizeof info.name);
+  return write_struct(info, "section info", inout);
+}
+
+Status describe_schedule(const ecad_program* program, uint32_t index, ecad_schedule_info* inout) {
+  if (program == nullptr || inout == nullptr) return invalid("program schedule: an argument is NULL");
+  const ecad::Program& p = program->impl->program();
+  if (index >= p.schedules.size()) return invalid(text("program schedule: ", index, " does not exist, there are ", p.schedules.size()));
+  ecad_schedule_info info{};
+  info.num_items = static_cast<uint32_t>(p.schedules[index].items.size());
+  for (const ecad::RunItem& item : p.schedules[index].items) {
+    const ecad::Section& s = p.sections[item.section];
+    info.num_op_times += s.num_ops;
+    for (uint32_t op = s.first_op; op < s.first_op + s.num_ops; ++op) info.flops += p.ops[op].flops;
+  }
+  put_line(p.schedules[index].name, info.name, sizeof info.name);
+  return write_struct(info, "schedule info", inout);
+}
+
 Status query_schedule(const ecad_program* program, uint32_t index, ecad_run_item* items, size_t cap, size_t* count) {
   if (program == nullptr || count == nullptr || (items == nullptr && cap > 0)) return invalid("program schedule: an argument is NULL");
   const auto& schedules = program->impl->program().schedules;
@@ -228,7 +271,7 @@ class CancelHold {
 
 Status run(ecad_state* state, ecad_program* program, const ecad_run_item* items, size_t count, ecad_run_args* args) {
   ecad_run_args a = ECAD_RUN_ARGS_INIT;
-  if (args != nullptr) ECAD_TRY(read_struct(args, "run args", &a));
+  if (args != nullptr) ECAD_TRY(read_struct(args, "run args", alignof(void*), &a));
   if ((a.flags & ~static_cast<uint32_t>(ECAD_RUN_CHECK_FINITE)) != 0) return invalid(text("run: flags ", a.flags, " are not known"));
   const CancelHold cancel(a.cancel);
   const auto loaded = program->impl;  // stays alive if a callback releases the handle
@@ -336,6 +379,13 @@ ecad_status ecad_weights_open(ecad_device* device, const char* path, ecad_weight
   });
 }
 
+ecad_status ecad_weights_find(const ecad_weights* weights, const char* name, ecad_tensor_desc* out, ecad_error* err) {
+  return guarded(err, [&] {
+    if (weights == nullptr || name == nullptr || out == nullptr) return invalid("weights find: an argument is NULL");
+    return weights->impl->describe(name, out);
+  });
+}
+
 void ecad_weights_release(ecad_weights* weights) { delete weights; }
 
 ecad_status ecad_program_check(const void* bytes, size_t nbytes, ecad_error* err) {
@@ -346,17 +396,29 @@ ecad_status ecad_program_check(const void* bytes, size_t nbytes, ecad_error* err
   });
 }
 
+ecad_status ecad_program_inspect(const void* bytes, size_t nbytes, ecad_program_info* inout, ecad_error* err) {
+  return guarded(err, [&] {
+    if (bytes == nullptr || inout == nullptr) return invalid("program inspect: an argument is NULL");
+    ecad::Program program;
+    ECAD_TRY(ecad::decode_program(static_cast<const uint8_t*>(bytes), nbytes, &program));
+    return describe_program(program, inout);
+  });
+}
+
 ecad_status ecad_program_load(ecad_device* device, ecad_weights* weights, const void* bytes, size_t nbytes, ecad_program** out, ecad_error* err) {
+  return guarded(err, [&] { return load_program(device, weights, bytes, nbytes, out); });
+}
+
+ecad_status ecad_program_open(ecad_device* device, ecad_weights* weights, const char* path, ecad_program** out, ecad_error* err) {
   return guarded(err, [&] {
     if (out == nullptr) return invalid("program: out is NULL");
     *out = nullptr;
-    if (device == nullptr || bytes == nullptr) return invalid("program: an argument is NULL");
-    if (weights != nullptr && weights->impl->device() != device->impl) return invalid("program: the weights belong to another device");
-    if (device->impl->on_thread()) return invalid("program: an on_item callback cannot load a program on its own device");
-    auto handle = std::make_unique<ecad_program>();
-    ECAD_TRY(ecad::LoadedProgram::load(device->impl, weights != nullptr ? weights->impl : nullptr, static_cast<const uint8_t*>(bytes), nbytes, &handle->impl));
-    *out = handle.release();
-    return Status::ok();
+    if (path == nullptr) return invalid("program: path is NULL");
+    ecad::MappedFile file;
+    ECAD_TRY(file.open(path, "program", ECAD_BAD_PROGRAM));
+    const Status status = load_program(device, weights, file.data(), file.size(), out);
+    if (status.is_ok()) return status;
+    return Status(status.code(), text(path, ": ", status.message())).at_op(status.op()).with_device_code(status.device_code());
   });
 }
 
@@ -370,6 +432,14 @@ ecad_status ecad_program_io(const ecad_program* program, uint32_t index, ecad_io
 
 ecad_status ecad_program_op(const ecad_program* program, uint32_t index, ecad_op_info* inout, ecad_error* err) {
   return guarded(err, [&] { return query_op(program, index, inout); });
+}
+
+ecad_status ecad_program_section(const ecad_program* program, uint32_t index, ecad_section_info* inout, ecad_error* err) {
+  return guarded(err, [&] { return query_section(program, index, inout); });
+}
+
+ecad_status ecad_program_schedule_query(const ecad_program* program, uint32_t index, ecad_schedule_info* inout, ecad_error* err) {
+  return guarded(err, [&] { return describe_schedule(program, index, inout); });
 }
 
 ecad_status ecad_program_schedule(const ecad_program* program, uint32_t index, ecad_run_item* items, size_t cap, size_t* count, ecad_error* err) {

@@ -18,9 +18,6 @@ namespace {
 template <class... Args>
 Status bad_weights(const Args&... args) { return Status(ECAD_BAD_WEIGHTS, text("weights: ", args...)); }
 
-Status io_error(const char* path, const char* what, int code) {
-  return Status(ECAD_IO_ERROR, text("weights: ", path, ": ", what, ": ", std::strerror(code))).with_device_code(code);
-}
 
 std::string shape_text(const int64_t* dims, size_t rank) {
   std::string s = "[";
@@ -68,6 +65,8 @@ void TensorTable::add(std::string_view name, DType dtype, const int64_t* dims, s
   t.index = static_cast<uint32_t>(tensors_.size());
   t.dtype = dtype;
   t.rank = squeeze(dims, rank, t.dims);
+  t.full_rank = static_cast<uint8_t>(std::min<size_t>(rank, 255));
+  for (size_t i = 0; i < std::min<size_t>(rank, 4); ++i) t.ones = static_cast<uint8_t>(t.ones | (dims[i] == 1) << i);
   t.data = data;
   t.nbytes = nbytes;
   names_.append(name);
@@ -97,27 +96,30 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<unsigned char*>(data_), size_);
 }
 
-Status MappedFile::open(const char* path) {
+Status MappedFile::open(const char* path, const char* what, ecad_status empty) {
+  const auto io_error = [&](const char* problem, int code) {
+    return Status(ECAD_IO_ERROR, text(what, ": ", path, ": ", problem, ": ", std::strerror(code))).with_device_code(code);
+  };
   const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return io_error(path, "cannot be opened", errno);
+  if (fd < 0) return io_error("cannot be opened", errno);
   struct stat info;
   void* data = MAP_FAILED;
   int code = 0;
-  const char* what = "cannot be mapped";
+  const char* problem = "cannot be mapped";
   if (fstat(fd, &info) != 0) {
     code = errno;
   } else if (!S_ISREG(info.st_mode)) {
-    what = "is no regular file";
+    problem = "is no regular file";
     code = S_ISDIR(info.st_mode) ? EISDIR : EINVAL;
   } else if (info.st_size == 0) {
     close(fd);
-    return bad_weights(path, ": is empty");
+    return Status(empty, text(what, ": ", path, ": is empty"));
   } else {
     data = mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, fd, 0);
     if (data == MAP_FAILED) code = errno;
   }
   close(fd);
-  if (data == MAP_FAILED) return io_error(path, what, code);
+  if (data == MAP_FAILED) return io_error(problem, code);
   data_ = static_cast<const unsigned char*>(data);
   size_ = static_cast<uint64_t>(info.st_size);
   return Status::ok();
@@ -145,7 +147,7 @@ Status Weights::create(std::shared_ptr<Device> device, const ecad_tensor_desc* d
 
 Status Weights::open(std::shared_ptr<Device> device, const char* path, std::shared_ptr<Weights>* out) {
   std::shared_ptr<Weights> weights(new Weights(std::move(device)));
-  ECAD_TRY(weights->file_.open(path));
+  ECAD_TRY(weights->file_.open(path, "weights", ECAD_BAD_WEIGHTS));
   ECAD_TRY(read_safetensors(path, weights->file_.data(), weights->file_.size(), &weights->table_));
   weights->holds_.resize(weights->table_.size());
   *out = std::move(weights);
@@ -197,6 +199,17 @@ Status Weights::find(std::string_view name, const Tensor& t, WeightView* out) co
   }
   if (!is_float(stored->dtype)) return bad_weights("tensor \"", name, "\" is no float32, float16, bfloat16 or float64");
   *out = WeightView{&t, stored->dtype, stored->data, table_.id(stored)};
+  return Status::ok();
+}
+
+Status Weights::describe(const char* name, ecad_tensor_desc* out) const {
+  const StoredTensor* stored = table_.find(name);
+  if (stored == nullptr) return bad_weights("tensor \"", name, "\" is missing");
+  if (stored->full_rank > 4 || stored->dtype == DType::kAny) {
+    return Status(ECAD_UNSUPPORTED, text("weights: tensor \"", name, "\" has ", stored->full_rank > 4 ? "more than four dimensions" : "a dtype that ecad.h does not list"));
+  }
+  *out = ecad_tensor_desc{name, static_cast<int32_t>(stored->dtype), stored->full_rank, {1, 1, 1, 1}, stored->data, stored->nbytes};
+  for (int32_t i = 0, kept = 0; i < out->rank; ++i) out->dims[i] = (stored->ones >> i & 1) != 0 ? 1 : stored->dims[kept++];
   return Status::ok();
 }
 

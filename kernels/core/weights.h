@@ -10,11 +10,12 @@
 namespace ecad {
 
 // dims without those of 1, which is how shapes are compared. rank 5: more than four dims are left; no program can use it.
+// full_rank and ones (bit i: dim i is 1) give back the shape as it was, if that had at most four dims.
 struct StoredTensor {
   uint32_t name_at, name_length;  // in the table's names
   uint32_t index;                 // its place among the tensors as they were given
   DType dtype;                    // kAny: a type that programs cannot use
-  uint8_t rank;
+  uint8_t rank, full_rank, ones;
   int64_t dims[4];
   const unsigned char* data;
   uint64_t nbytes;
@@ -46,7 +47,8 @@ class MappedFile {
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
-  Status open(const char* path);
+  // what ("weights", "program") begins messages; empty is the code of a file without bytes.
+  Status open(const char* path, const char* what, ecad_status empty);
   const unsigned char* data() const { return data_; }
   uint64_t size() const { return size_; }
   // Gives the memory of whole pages inside these bytes back; reading them again reads the file.
@@ -71,6 +73,7 @@ class Weights final : private WeightBytes {
   // The tensor that a program calls `name` with the shape of `t`. id is its place in the table.
   Status find(std::string_view name, const Tensor& t, WeightView* out) const;
   bool packed() const { return cache_ != nullptr; }  // a program has been bound to it
+  Status describe(const char* name, ecad_tensor_desc* out) const;
   // On the device's thread.
   WeightCache* cache();  // made when first asked for
   Status hold(uint32_t id) override;

@@ -1,23 +1,31 @@
 /* ecad.h - the C interface of libecad, which runs diffusion transformers by compiled caching schedules.
  *
  *   ecad_error err = ECAD_ERROR_INIT;
- *   ecad_device_config cfg = ECAD_DEVICE_CONFIG_INIT;
  *   ecad_device *dev; ecad_weights *w; ecad_program *prog; ecad_state *st;
- *   if (ecad_device_open(&cfg, &dev, &err)) return puts(err.message);
- *   ecad_weights_open(dev, "transformer.safetensors", &w, &err);
- *   ecad_program_load(dev, w, bytes, nbytes, &prog, &err);
+ *   if (ecad_device_open(NULL, &dev, &err)) return puts(err.message);
+ *   ecad_weights_open(dev, "weights.safetensors", &w, &err);            the four files: ecadx compile
+ *   ecad_program_open(dev, w, "denoise.ecadprog", &prog, &err);
  *   ecad_state_create(prog, &st, &err);
  *   ecad_state_write(st, "latents", latents, latents_bytes, &err);   ... prompt_embeds, prompt_counts
  *   ecad_run_schedule(st, prog, 0, NULL, &err);
  *   ecad_state_read(st, "latents", latents, latents_bytes, &err);
  *
- * Every function that can fail returns an ecad_status and fills *err when err is not NULL. Nothing here throws, aborts or exits. Objects are released in
- * any order: what still depends on them keeps them alive. Releasing NULL is fine.
+ * kernels/README.md is the manual, kernels/examples shows whole programs.
+ *
+ * Errors. Every function that can fail returns an ecad_status and fills *err when err is not NULL, on success too (code 0, empty message). On
+ * failure *out is NULL. Besides what a function names, each may return ECAD_INVALID_ARGUMENT (NULL where something is
+ * needed, a struct_size that cannot be, an index that does not exist), ECAD_OUT_OF_MEMORY and ECAD_INTERNAL (a bug here: please report).
+ * Nothing throws, aborts, exits or prints.
+ *
+ * Ownership. What *out receives is released by the caller with the function of its type, in any order: what still depends on an object keeps it
+ * alive. Releasing NULL is fine. Pointers that a function takes are borrowed for the call, unless it says otherwise.
  *
  * Threads. device, weights, program: any number of threads. state: one thread at a time. Calls on one device are
- * serialised; two devices run side by side. ecad_cancel: any thread or signal handler.
+ * serialised; two devices run side by side. ecad_cancel: any thread or signal handler. No thread has to be the one that opened something.
  *
- * Structs start with struct_size (set by the _INIT macros): a newer library reads what the caller's header knew.
+ * Versions. Structs that may grow start with struct_size, set by the _INIT macros: the library reads and writes what the caller's header knew,
+ * and refuses a field that it does not know unless it is 0. ecad_tensor_desc, ecad_run_item and ecad_op_time come in arrays: they never change.
+ *
  * This header is C99 and C++11. */
 #ifndef ECAD_H
 #define ECAD_H
@@ -36,7 +44,7 @@ extern "C" {
 #endif
 
 #define ECAD_ABI_MAJOR 0
-#define ECAD_ABI_MINOR 1
+#define ECAD_ABI_MINOR 2
 
 /* ---- status and errors ---------------------------------------------------------------------------------------- */
 
@@ -68,9 +76,11 @@ typedef struct ecad_error {
 } ecad_error;
 #define ECAD_ERROR_INIT { sizeof(ecad_error), 0, 0, -1, { 0 } }
 
-ECAD_API uint32_t ecad_abi_version(void);            /* major << 16 | minor */
-ECAD_API const char *ecad_version_string(void);      /* static */
-ECAD_API const char *ecad_status_name(ecad_status);  /* static, "ok" ... "unknown" */
+/* Of the library, which may be newer than this header: major << 16 | minor. A program runs with every library of its major version whose minor
+ * version is at least that of the header it was compiled with. */
+ECAD_API uint32_t ecad_abi_version(void);
+ECAD_API const char *ecad_version_string(void);     /* static */
+ECAD_API const char *ecad_status_name(ecad_status); /* static, "ok" ... "unknown" */
 
 /* ---- device --------------------------------------------------------------------------------------------------- */
 
@@ -105,12 +115,15 @@ typedef struct ecad_device_info {
   uint64_t graph_bytes;   /* device memory of those that are kept */
   uint64_t graph_ns;      /* time that capturing and instantiating took in all */
 } ecad_device_info;
+#define ECAD_DEVICE_INFO_INIT { sizeof(ecad_device_info), 0, 0, 0, 0, 0, 0, { 0 }, { 0 } }
 
 /* Number of devices of a backend: 1 for reference and cpu; 0 for CUDA when not built in or without a driver (why, when
  * not NULL, receives one line). */
 ECAD_API int32_t ecad_device_count(int32_t backend, char *why, size_t why_size);
+/* Starts the device's thread, and on the cpu backend its team; both end when the last object of the device is gone. config may be NULL: the cpu
+ * backend with all cores. ECAD_NO_DEVICE: this build or machine has none such, never another one instead. */
 ECAD_API ecad_status ecad_device_open(const ecad_device_config *, ecad_device **out, ecad_error *err);
-ECAD_API ecad_status ecad_device_query(ecad_device *, ecad_device_info *inout, ecad_error *err);
+ECAD_API ecad_status ecad_device_query(ecad_device *, ecad_device_info *inout, ecad_error *err); /* set inout->struct_size; never waits for a run */
 ECAD_API void ecad_device_release(ecad_device *);
 
 /* ---- weights -------------------------------------------------------------------------------------------------- */
@@ -131,7 +144,8 @@ typedef struct ecad_tensor_desc {
 } ecad_tensor_desc;
 
 /* Programs look tensors up by name when they are loaded; packing for the backend happens then, once per tensor, and is
- * shared by all programs of this weights object. */
+ * shared by all programs of this weights object. The descriptors and their names are copied, the data is not.
+ * ECAD_SHAPE_MISMATCH: nbytes is not what dtype and dims need. */
 ECAD_API ecad_status ecad_weights_create(ecad_device *, const ecad_tensor_desc *, size_t count, ecad_weights **out, ecad_error *err);
 /* The same for tensors whose bytes are there only while they are read: generated, decompressed, or mapped and let go. need is called before data of
  * tensor `index` (its place in the array given) is read, and makes its bytes be there; not 0: they cannot be had, and what asked for them fails with
@@ -148,8 +162,13 @@ typedef struct ecad_weights_source {
 } ecad_weights_source;
 #define ECAD_WEIGHTS_SOURCE_INIT { sizeof(ecad_weights_source), 0, NULL, NULL, NULL, NULL }
 ECAD_API ecad_status ecad_weights_create_on_demand(ecad_device *, const ecad_tensor_desc *, size_t count, const ecad_weights_source *, ecad_weights **out, ecad_error *err);
-/* The file is mapped: it must not be cut short while the weights object is alive. Its pages are let go once they are packed. */
+/* All tensors of one safetensors file. The file is mapped: it must not be cut short while the weights object is alive. Its pages are let go once
+ * they are packed. ECAD_IO_ERROR (device_code: errno), ECAD_BAD_WEIGHTS: not a safetensors file, or a damaged one. */
 ECAD_API ecad_status ecad_weights_open(ecad_device *, const char *safetensors_path, ecad_weights **out, ecad_error *err);
+/* The tensor of a name, as it was given or lies in the file: out->data is valid until the weights object is released, out->name is the caller's
+ * own. So a safetensors file of inputs needs no other reader. ECAD_BAD_WEIGHTS: there is none; ECAD_UNSUPPORTED: it has more than four
+ * dimensions or a dtype that is not listed above. */
+ECAD_API ecad_status ecad_weights_find(const ecad_weights *, const char *name, ecad_tensor_desc *out, ecad_error *err);
 ECAD_API void ecad_weights_release(ecad_weights *);
 
 /* ---- programs ------------------------------------------------------------------------------------------------- */
@@ -159,10 +178,14 @@ typedef struct ecad_program ecad_program;
 typedef struct ecad_program_info {
   uint32_t struct_size;
   uint32_t num_ops, num_sections, num_schedules, num_steps, num_ios;
+  /* Memory on the device: the largest arena of all loaded programs is held once per device, persistent_bytes (slot_bytes of them cache slots)
+   * by each state that has written everything, constant_bytes by each program; weights, packed, come on top. */
   uint64_t arena_bytes, persistent_bytes, slot_bytes, constant_bytes;
-  uint8_t layout_hash[32];
+  uint8_t layout_hash[32]; /* programs of equal hash share states */
 } ecad_program_info;
+#define ECAD_PROGRAM_INFO_INIT { sizeof(ecad_program_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 } }
 
+/* What a caller writes before a run and reads after it, by name. nbytes is all of it: dense, row-major. */
 typedef struct ecad_io_info {
   uint32_t struct_size;
   int32_t dtype, rank, direction; /* direction: 1 input, 2 output, 3 both */
@@ -170,25 +193,54 @@ typedef struct ecad_io_info {
   uint64_t nbytes;
   char name[64];
 } ecad_io_info;
+#define ECAD_IO_INFO_INIT { sizeof(ecad_io_info), 0, 0, 0, { 0 }, 0, { 0 } }
 
 typedef struct ecad_op_info {
   uint32_t struct_size;
-  int32_t opcode, block, component, section;
+  int32_t opcode, block, component, section; /* opcode: kernels/PROGRAM.md; block, component: -1 where there is none */
   uint64_t flops, bytes; /* of one execution: arithmetic, and operand bytes read and written once */
   char name[64];
 } ecad_op_info;
+#define ECAD_OP_INFO_INIT { sizeof(ecad_op_info), 0, 0, 0, 0, 0, 0, { 0 } }
+
+/* A piece of a program that runs as a whole: its ops are first_op .. first_op + num_ops - 1. */
+typedef struct ecad_section_info {
+  uint32_t struct_size;
+  uint32_t kind; /* 0 prologue, 1 step, 2 other */
+  uint32_t first_op, num_ops;
+  char name[64];
+} ecad_section_info;
+#define ECAD_SECTION_INFO_INIT { sizeof(ecad_section_info), 0, 0, 0, { 0 } }
+
+typedef struct ecad_schedule_info {
+  uint32_t struct_size;
+  uint32_t num_items;
+  uint64_t num_op_times; /* ops of a whole run: what ecad_run_args.times needs room for */
+  uint64_t flops;        /* of a whole run */
+  char name[128];        /* as given to ecadx compile, cut to fit */
+} ecad_schedule_info;
+#define ECAD_SCHEDULE_INFO_INIT { sizeof(ecad_schedule_info), 0, 0, 0, { 0 } }
 
 typedef struct ecad_run_item { uint32_t section, step; } ecad_run_item;
 
-/* Validates bytes (kernels/PROGRAM.md) without a device or weights. */
+/* Validates bytes (kernels/PROGRAM.md) without a device or weights. ECAD_BAD_PROGRAM says what is wrong with them. */
 ECAD_API ecad_status ecad_program_check(const void *bytes, size_t nbytes, ecad_error *err);
+/* Checks and describes: how much memory a program will take, before anything is loaded. */
+ECAD_API ecad_status ecad_program_inspect(const void *bytes, size_t nbytes, ecad_program_info *inout, ecad_error *err);
 /* Validates, finds and packs the weights it names, chooses kernels. weights may be NULL when the program names none.
- * bytes are copied as far as they are needed. */
+ * bytes are copied as far as they are needed. ECAD_BAD_PROGRAM; ECAD_BAD_WEIGHTS: a tensor is missing or of another shape or type;
+ * ECAD_UNSUPPORTED: this backend lacks an op, named, for these shapes or types. */
 ECAD_API ecad_status ecad_program_load(ecad_device *, ecad_weights *, const void *bytes, size_t nbytes, ecad_program **out, ecad_error *err);
+/* As load, from a file. ECAD_IO_ERROR: it cannot be read (device_code: errno). */
+ECAD_API ecad_status ecad_program_open(ecad_device *, ecad_weights *, const char *path, ecad_program **out, ecad_error *err);
+/* Set inout->struct_size before each of these. Indices count from 0 to the numbers in ecad_program_info. */
 ECAD_API ecad_status ecad_program_query(const ecad_program *, ecad_program_info *inout, ecad_error *err);
 ECAD_API ecad_status ecad_program_io(const ecad_program *, uint32_t index, ecad_io_info *inout, ecad_error *err);
 ECAD_API ecad_status ecad_program_op(const ecad_program *, uint32_t index, ecad_op_info *inout, ecad_error *err);
-/* Items of schedule `index`: writes min(cap, *count) of them and sets *count to their number. */
+ECAD_API ecad_status ecad_program_section(const ecad_program *, uint32_t index, ecad_section_info *inout, ecad_error *err);
+ECAD_API ecad_status ecad_program_schedule_query(const ecad_program *, uint32_t index, ecad_schedule_info *inout, ecad_error *err);
+/* Items of schedule `index`, for ecad_run of a part of it: writes min(cap, *count) of them and sets *count to their number. The first is the
+ * prologue, then one per step. */
 ECAD_API ecad_status ecad_program_schedule(const ecad_program *, uint32_t index, ecad_run_item *items, size_t cap, size_t *count, ecad_error *err);
 ECAD_API void ecad_program_release(ecad_program *);
 
@@ -199,23 +251,26 @@ typedef struct ecad_state ecad_state;
 /* A state is a table of references to persistent buffers: latents, sampler history, prologue results, cache slots. It
  * fits every program of the same layout hash on the same device. Buffers come from the device's pool when first written. */
 ECAD_API ecad_status ecad_state_create(ecad_program *, ecad_state **out, ecad_error *err);
-/* Copies the table, not the data: buffers are shared until one side writes them whole, which detaches. */
+/* Copies the table, not the data: buffers are shared until one side writes them whole, which detaches. Both go on from here by themselves. */
 ECAD_API ecad_status ecad_state_fork(ecad_state *, ecad_state **out, ecad_error *err);
 /* Drops every buffer. */
 ECAD_API ecad_status ecad_state_reset(ecad_state *, ecad_error *err);
-/* Whole tensors, dense, in the io's dtype; nbytes must be the io's. An io of direction 2 cannot be written; any that was written can be read. */
+/* Whole tensors, dense, in the io's dtype; nbytes must be the io's, else ECAD_SHAPE_MISMATCH. An io of direction 2 cannot be written; any that was
+ * written, by the caller or by a run, can be read, else ECAD_NOT_READY. data is copied before the call returns. */
 ECAD_API ecad_status ecad_state_write(ecad_state *, const char *io_name, const void *data, uint64_t nbytes, ecad_error *err);
 ECAD_API ecad_status ecad_state_read(ecad_state *, const char *io_name, void *data, uint64_t nbytes, ecad_error *err);
-/* As write and read, for any persistent buffer by its index among them (tests, tools). */
+/* As write and read, for any persistent buffer by its index among them, for tests and tools. */
 ECAD_API ecad_status ecad_state_write_buffer(ecad_state *, uint32_t index, const void *data, uint64_t nbytes, ecad_error *err);
 ECAD_API ecad_status ecad_state_read_buffer(ecad_state *, uint32_t index, void *data, uint64_t nbytes, ecad_error *err);
 ECAD_API void ecad_state_release(ecad_state *);
 
 /* ---- run ------------------------------------------------------------------------------------------------------ */
 
+/* A flag that ends runs, within one op. One may serve several runs, and later ones: it stays triggered until it is reset. It may be released
+ * while a run still looks at it. */
 typedef struct ecad_cancel ecad_cancel;
-ECAD_API ecad_cancel *ecad_cancel_create(void); /* NULL when out of memory */
-ECAD_API void ecad_cancel_trigger(ecad_cancel *);
+ECAD_API ecad_cancel *ecad_cancel_create(void);   /* NULL when out of memory */
+ECAD_API void ecad_cancel_trigger(ecad_cancel *); /* safe in a signal handler */
 ECAD_API void ecad_cancel_reset(ecad_cancel *);
 ECAD_API void ecad_cancel_release(ecad_cancel *);
 
@@ -239,8 +294,9 @@ typedef struct ecad_run_args {
 #define ECAD_RUN_ARGS_INIT { sizeof(ecad_run_args), 0, NULL, NULL, NULL, NULL, 0, 0 }
 enum { ECAD_RUN_CHECK_FINITE = 1 }; /* after each op: the first NaN or infinity is an ECAD_DEVICE_ERROR that names step, block, op */
 
-/* Runs sections in order. Returns when done, ECAD_CANCELLED when cancelled (the state is then only good for reset,
- * write or release). args may be NULL. */
+/* Runs sections in order on the device's thread. Returns when done, ECAD_CANCELLED when cancelled (the state is then only good for reset,
+ * write or release, as it is after an error). args may be NULL. ECAD_SHAPE_MISMATCH: state and program have different layouts;
+ * ECAD_NOT_READY: an input that was never written, named; ECAD_DEVICE_ERROR: err->op and the message name the op. */
 ECAD_API ecad_status ecad_run(ecad_state *, ecad_program *, const ecad_run_item *items, size_t count, ecad_run_args *args, ecad_error *err);
 /* Runs schedule `index` of the program from its first item to its last. */
 ECAD_API ecad_status ecad_run_schedule(ecad_state *, ecad_program *, uint32_t index, ecad_run_args *args, ecad_error *err);

@@ -37,7 +37,12 @@ TEST(null_arguments) {
   CHECK_FAILS(ecad_program_load(nullptr, nullptr, &byte, 1, &p, &err), ECAD_INVALID_ARGUMENT, "NULL");
   CHECK_FAILS(ecad_program_load(device.get(), nullptr, nullptr, 1, &p, &err), ECAD_INVALID_ARGUMENT, "NULL");
   CHECK_FAILS(ecad_program_load(device.get(), nullptr, &byte, 1, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_program_open(device.get(), nullptr, nullptr, &p, &err), ECAD_INVALID_ARGUMENT, "path is NULL");
+  CHECK_FAILS(ecad_program_inspect(&byte, 1, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_weights_find(nullptr, "x", nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
   CHECK_FAILS(ecad_program_query(nullptr, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_program_section(program.get(), 0, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
+  CHECK_FAILS(ecad_program_schedule_query(nullptr, 0, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
   CHECK_FAILS(ecad_program_io(program.get(), 0, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
   CHECK_FAILS(ecad_program_op(nullptr, 0, nullptr, &err), ECAD_INVALID_ARGUMENT, "NULL");
   CHECK_FAILS(ecad_program_schedule(program.get(), 0, nullptr, 1, &n, &err), ECAD_INVALID_ARGUMENT, "NULL");
@@ -190,6 +195,44 @@ TEST(queries) {
   CHECK_EQ(op.block, 0);
   CHECK_EQ(op.component, 0);
   CHECK_EQ(op.section, 1);
+  ecad_section_info section = ECAD_SECTION_INFO_INIT;
+  CHECK_OK(ecad_program_section(program.get(), 1, &section, &err));
+  CHECK(section.first_op <= 4 && 4 < section.first_op + section.num_ops);
+  CHECK(section.name[0] != 0);
+  CHECK_FAILS(ecad_program_section(program.get(), info.num_sections, &section, &err), ECAD_INVALID_ARGUMENT, "does not exist");
+  ecad_schedule_info schedule = ECAD_SCHEDULE_INFO_INIT;
+  CHECK_OK(ecad_program_schedule_query(program.get(), 0, &schedule, &err));
+  CHECK_EQ(schedule.num_items, 5u);
+  CHECK_FAILS(ecad_program_schedule_query(program.get(), 2, &schedule, &err), ECAD_INVALID_ARGUMENT, "2 does not exist, there are 2");
+  // The sizes of a program are known before it is loaded.
+  const auto bytes = corpus::every_op().bytes();
+  ecad_program_info before = ECAD_PROGRAM_INFO_INIT;
+  CHECK_OK(ecad_program_inspect(bytes.data(), bytes.size(), &before, &err));
+  CHECK(std::memcmp(&before, &info, sizeof info) == 0);
+  CHECK_FAILS(ecad_program_inspect(bytes.data(), bytes.size() - 1, &before, &err), ECAD_BAD_PROGRAM, "");
+  // Room for the times of a schedule is what it says.
+  auto state = new_state(program.get());
+  write(state.get(), "latents", std::vector<float>(96));
+  const int32_t counts[2] = {4, 1};
+  CHECK_OK(ecad_state_write(state.get(), "counts", counts, sizeof counts, &err));
+  ecad_run_args args = ECAD_RUN_ARGS_INIT;
+  ecad_op_time first;
+  args.times = &first;
+  args.times_cap = 1;
+  CHECK_OK(ecad_run_schedule(state.get(), program.get(), 0, &args, &err));
+  CHECK_EQ(args.times_len, schedule.num_op_times);
+  uint64_t flops = 0;
+  std::vector<ecad_run_item> run(schedule.num_items);
+  size_t length = 0;
+  CHECK_OK(ecad_program_schedule(program.get(), 0, run.data(), run.size(), &length, &err));
+  for (const ecad_run_item& item : run) {
+    CHECK_OK(ecad_program_section(program.get(), item.section, &section, &err));
+    for (uint32_t i = section.first_op; i < section.first_op + section.num_ops; ++i) {
+      CHECK_OK(ecad_program_op(program.get(), i, &op, &err));
+      flops += op.flops;
+    }
+  }
+  CHECK_EQ(flops, schedule.flops);
   ecad_run_item items[2] = {{9, 9}, {9, 9}};
   size_t count = 0;
   CHECK_OK(ecad_program_schedule(program.get(), 0, items, 1, &count, &err));

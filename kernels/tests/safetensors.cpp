@@ -6,6 +6,7 @@
 
 #include "../core/device.h"
 #include "../core/weights.h"
+#include "corpus.h"
 #include "fixture.h"
 
 namespace {
@@ -54,6 +55,38 @@ class File {
 };
 
 }  // namespace
+
+TEST(tensors_by_name) {
+  auto device = open_device();
+  const File file(file_of(R"({"a":{"dtype":"F32","shape":[1,2,1,3],"data_offsets":[0,24]},"b":{"dtype":"BF16","shape":[],"data_offsets":[24,26]},)"
+                          R"("c":{"dtype":"I64","shape":[1],"data_offsets":[26,34]},"d":{"dtype":"U8","shape":[1,1,1,1,2],"data_offsets":[34,36]}})", 36));
+  ecad_weights* w = nullptr;
+  CHECK_OK(ecad_weights_open(device.get(), file.path, &w, &err));
+  const Handle<ecad_weights> weights(w);
+  ecad_tensor_desc t{};
+  CHECK_OK(ecad_weights_find(w, "a", &t, &err));
+  CHECK(t.dtype == ECAD_FLOAT32 && t.rank == 4 && t.dims[0] == 1 && t.dims[1] == 2 && t.dims[2] == 1 && t.dims[3] == 3 && t.nbytes == 24);
+  CHECK_EQ(static_cast<const unsigned char*>(t.data)[23], 23);
+  CHECK_OK(ecad_weights_find(w, "b", &t, &err));
+  CHECK(t.dtype == ECAD_BFLOAT16 && t.rank == 0 && t.dims[0] == 1 && t.nbytes == 2);
+  CHECK_FAILS(ecad_weights_find(w, "c", &t, &err), ECAD_UNSUPPORTED, "\"c\" has a dtype");
+  CHECK_FAILS(ecad_weights_find(w, "d", &t, &err), ECAD_UNSUPPORTED, "\"d\" has more than four dimensions");
+  CHECK_FAILS(ecad_weights_find(w, "e", &t, &err), ECAD_BAD_WEIGHTS, "\"e\" is missing");
+}
+
+TEST(programs_from_files) {
+  auto device = open_device();
+  const auto bytes = corpus::small().bytes();
+  const File good(std::string(bytes.begin(), bytes.end())), bad("ECADPROG"), empty("");
+  ecad_program* p = nullptr;
+  CHECK_OK(ecad_program_open(device.get(), nullptr, good.path, &p, &err));
+  ecad_program_release(p);
+  CHECK_FAILS(ecad_program_open(device.get(), nullptr, bad.path, &p, &err), ECAD_BAD_PROGRAM, bad.path);
+  CHECK_FAILS(ecad_program_open(device.get(), nullptr, empty.path, &p, &err), ECAD_BAD_PROGRAM, "is empty");
+  CHECK_FAILS(ecad_program_open(device.get(), nullptr, "/nonexistent/p", &p, &err), ECAD_IO_ERROR, "program: /nonexistent/p: cannot be opened");
+  CHECK_FAILS(ecad_program_open(device.get(), nullptr, "/", &p, &err), ECAD_IO_ERROR, "is no regular file");
+  CHECK(p == nullptr);
+}
 
 TEST(good_files) {
   ecad::TensorTable table;
