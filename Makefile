@@ -8,9 +8,10 @@ COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LIB        := $(BUILD)/lib/libecad.a
 LIB_SRC    := $(shell find kernels -name '*.cpp' -o -name '*.h' -o -name '*.hpp' 2>/dev/null)
 STAMP      := cgo/libecad_stamp.h
+MINI       := $(BUILD)/share/mini-pixart
 GO_LDFLAGS := -X main.commit=$(COMMIT)
 
-.PHONY: all lib demo test test-c test-go race fuzz tsan valgrind lint bench install clean help deps sz
+.PHONY: all lib demo test test-c test-go examples race fuzz tsan valgrind lint bench install clean help deps sz
 
 all: $(BUILD)/ecadx ## build the command and the library (default)
 
@@ -53,7 +54,7 @@ FORCE:
 
 # ---- checks ---------------------------------------------------------------------------------------------------------
 
-test: test-c test-go ## every test (what CI runs)
+test: test-c test-go examples ## every test (what CI runs)
 
 test-c: | $(BUILD)/.deps ## the library's own tests, under ASan and UBSan
 	@cmake -S . -B $(BUILD)/sanitize -DECAD_SANITIZE=ON -DECAD_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >$(BUILD)/sanitize.log 2>&1 || { cat $(BUILD)/sanitize.log; exit 1; }
@@ -62,6 +63,11 @@ test-c: | $(BUILD)/.deps ## the library's own tests, under ASan and UBSan
 
 test-go: $(BUILD)/ecadx
 	$(GO) test ./...
+
+# Installs into a folder outside the tree and works there, as a user of libecad would; see the script.
+examples: all $(MINI)/manifest.json ## install libecad, run the commands of kernels/README.md, compare the three examples with ecadx denoise
+	@cmake --build $(BUILD)/cmake -j $(JOBS) --target ecad_grown
+	@sh scripts/examples.sh $(BUILD)
 
 race: $(LIB) $(STAMP) ## the Go tests under the race detector
 	$(GO) test -race -short ./...
@@ -95,9 +101,17 @@ bench: $(BUILD)/ecadx ## measure this machine and write bench/results
 
 # ---- installing -----------------------------------------------------------------------------------------------------
 
-install: all ## install command, libraries, header, pkg-config file and CMake package under PREFIX
+install: all $(MINI)/manifest.json ## install command, libraries, header, pkg-config file, CMake package and examples under PREFIX
 	@cmake --install $(BUILD)/cmake --prefix $(DESTDIR)$(PREFIX)
 	install -Dm755 $(BUILD)/ecadx $(DESTDIR)$(PREFIX)/bin/ecadx
+	install -d $(DESTDIR)$(PREFIX)/share/ecad/examples $(DESTDIR)$(PREFIX)/share/ecad/mini-pixart
+	install -m644 kernels/examples/* $(DESTDIR)$(PREFIX)/share/ecad/examples
+	install -m644 $(MINI)/* $(DESTDIR)$(PREFIX)/share/ecad/mini-pixart
+
+# What the examples load: the miniature under a schedule of the demo's front, and uncached.
+$(MINI)/manifest.json: $(BUILD)/ecadx kernels/examples/schedule.json
+	@$(BUILD)/ecadx compile --schedule kernels/examples/schedule.json --schedule none --device cpu --dtype float32 --seed 7 \
+		-p "a small red ring above a large blue square on a grey background" --out $(MINI) --force --quiet
 
 clean: ## remove everything that was built
 	rm -rf $(BUILD) $(STAMP)

@@ -14,6 +14,7 @@ need() { # command-or-header, Debian package
 command -v go >/dev/null 2>&1 || { echo "deps: Go 1.26 or newer is needed: install it from your system or the Go site" >&2; exit 1; }
 need g++ g++
 need cmake cmake
+need pkg-config pkg-config
 need oneapi/dnnl/dnnl.h libdnnl-dev
 for extra in "$@"; do
 	case $extra in

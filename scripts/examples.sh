@@ -1,0 +1,116 @@
+#!/bin/sh
+# make examples: what a user of libecad does, from a folder outside the tree. Runs the commands of kernels/README.md as they are printed there, then
+# compares the results: the three examples with ecadx denoise bit for bit, the pictures with each other, the installed files with what they promise.
+set -eu
+build=$(cd "$1" && pwd -P)
+tree=$(pwd -P)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+unset MAKEFLAGS MFLAGS MAKELEVEL
+
+# numpy, where python3 has none.
+if ! python3 -c 'import numpy' 2>/dev/null; then
+	[ -d "$build/python/numpy" ] || python3 -m pip install --quiet --disable-pip-version-check --target "$build/python" numpy==2.2.6
+	PYTHONPATH=$build/python
+	export PYTHONPATH
+fi
+
+# ---- the page ----
+
+ln -s "$tree" "$work/ecadx"
+mkdir "$work/app"
+cd "$work/app"
+awk '/^```/ { on = $0 == "```sh"; next } on' "$tree/kernels/README.md" >"$work/page.sh"
+[ "$(wc -l <"$work/page.sh")" -ge 10 ] || { echo "examples: kernels/README.md has lost its commands" >&2; exit 1; }
+sh -eux "$work/page.sh"
+
+# ---- what came out ----
+
+same() { cmp "$1" "$2" || { echo "examples: $3" >&2; exit 1; }; }
+
+# The values of the one tensor in a safetensors file lie at its end.
+latents_of() { tail -c "$(wc -c <"$2")" "$1"; }
+
+for case in ecad/share/ecad/mini-pixart:"$tree/kernels/examples/schedule.json" compiled:fora:3; do
+	dir=${case%%:*}
+	dtype=$(sed -n 's/^  "dtype": "\(.*\)",/\1/p' "$dir/manifest.json")
+	ecad/bin/ecadx denoise --inputs "$dir/inputs.safetensors" --schedule "${case#*:}" --device cpu --dtype "$dtype" --out want.safetensors --force --quiet
+	./picture -z c.f32 -o c.png -t 1 "$dir"
+	states/states "$dir" cpp.f32
+	LD_LIBRARY_PATH=ecad/lib python3 ecad/share/ecad/examples/picture.py "$dir" python.png python.f32
+	latents_of want.safetensors c.f32 >want.f32
+	[ -s want.f32 ] || { echo "examples: $dir: no latents" >&2; exit 1; }
+	for name in c cpp python; do
+		same want.f32 $name.f32 "$dir: the $name example and ecadx denoise make different latents"
+	done
+	echo "examples: $dir ($dtype): C, C++, Python and ecadx denoise agree bit for bit"
+done
+same second.png fourth.png "linked statically it makes another picture"
+states/states_static compiled >/dev/null
+
+# The pictures are those of ecadx generate, pixel by pixel, whoever wrote them.
+ecad/bin/ecadx generate -p "a tiny green star left of a huge yellow circle on a black background" --seed 1 --schedule fora:3 --out generate.png --quiet
+python3 - second.png third.png generate.png <<'END'
+import struct, sys, zlib
+import numpy as np
+
+def pixels(path):
+    data, at, stream = open(path, "rb").read(), 8, b""
+    while at < len(data):
+        size, kind = struct.unpack(">I4s", data[at:at + 8])
+        body = data[at + 8:at + 8 + size]
+        assert zlib.crc32(kind + body) == struct.unpack(">I", data[at + 8 + size:at + 12 + size])[0], f"{path}: CRC of {kind}"
+        if kind == b"IHDR":
+            width, height, depth, colour = struct.unpack(">IIBB", body[:10])
+            assert depth == 8, path
+        stream += body if kind == b"IDAT" else b""
+        at += 12 + size
+    channels = {2: 3, 6: 4}[colour]
+    rows = np.frombuffer(zlib.decompress(stream), np.uint8).reshape(height, 1 + width * channels)
+    out = np.zeros((height, width * channels), np.uint8)
+    for y, row in enumerate(rows):
+        up = out[y - 1] if y else np.zeros(width * channels, np.uint8)
+        for x, value in enumerate(row[1:]):
+            left, corner = (int(out[y, x - channels]), int(up[x - channels])) if x >= channels else (0, 0)
+            p = left + int(up[x]) - corner
+            paeth = min((abs(p - v), i, v) for i, v in enumerate((left, int(up[x]), corner)))[2]
+            out[y, x] = (int(value) + (0, left, int(up[x]), (left + int(up[x])) // 2, paeth)[row[0]]) % 256
+    return out.reshape(height, width, channels)[:, :, :3]
+
+all_pixels = [pixels(path) for path in sys.argv[1:]]
+for path, got in zip(sys.argv[1:], all_pixels):
+    assert got.shape == all_pixels[0].shape and (got == all_pixels[0]).all(), f"{path} and {sys.argv[1]} show different pictures"
+    assert got.std() > 10, f"{path} shows nothing"
+END
+
+# A cancelled run says so and leaves with 130.
+cat >cancel.py <<'END'
+import subprocess, sys
+run = subprocess.Popen(sys.argv[1:], stderr=subprocess.PIPE)
+while b"step" not in run.stderr.read(5):
+    pass
+run.send_signal(2)
+message = run.stderr.read()
+assert run.wait() == 130 and b"cancelled" in message, (run.returncode, message)
+END
+ecad/bin/ecadx compile --steps 500 -p "a tiny green star" --out long --quiet >/dev/null
+python3 cancel.py ./picture -o never.png long
+[ ! -e never.png ] || { echo "examples: a cancelled run leaves a picture" >&2; exit 1; }
+
+# ---- what was installed ----
+
+lib=ecad/lib/libecad.so
+nm -D --defined-only $lib | awk '$3 !~ /^ecad_/ { print "examples: exported: " $3; bad = 1 } END { exit bad || NR < 30 }'
+readelf -d $lib | grep -q 'SONAME.*\[libecad\.so\.0\]' || { echo "examples: $lib has another SONAME" >&2; exit 1; }
+echo '#include <ecad.h>' >header.c
+cc -Iecad/include -std=c99 -pedantic -Wall -Wextra -Werror -fsyntax-only header.c
+c++ -Iecad/include -x c++ -std=c++11 -pedantic -Wall -Wextra -Werror -fsyntax-only header.c
+cc -std=c99 -pedantic -Wall -Wextra -Werror -fsyntax-only -Iecad/include "$tree/kernels/examples/picture.c"
+c++ -std=c++17 -pedantic -Wall -Wextra -Werror -fsyntax-only -Iecad/include "$tree/kernels/examples/states.cpp"
+
+# Compiled against today's header, run with a library whose structs have grown: the same picture.
+cc -O2 -pthread -o grown "$tree/kernels/examples/picture.c" -Iecad/include -Lecad/lib -lecad
+LD_LIBRARY_PATH=$build/cmake/kernels/tests/grown ./grown -o grown.png -z grown.f32 compiled
+same second.png grown.png "a library with grown structs makes another picture"
+same c.f32 grown.f32 "a library with grown structs makes other latents"
+echo "examples: done"
