@@ -11,7 +11,7 @@ STAMP      := cgo/libecad_stamp.h
 MINI       := $(BUILD)/share/mini-pixart
 GO_LDFLAGS := -X main.commit=$(COMMIT)
 
-.PHONY: all lib demo test test-c test-go examples race fuzz tsan valgrind lint bench install clean help deps sz
+.PHONY: all lib demo test test-c test-go examples sanitize race fuzz tsan valgrind lint bench install clean help deps sz
 
 all: $(BUILD)/ecadx ## build the command and the library (default)
 
@@ -54,10 +54,15 @@ FORCE:
 
 # ---- checks ---------------------------------------------------------------------------------------------------------
 
-test: test-c test-go examples ## every test (what CI runs)
+TESTS := test-c test-go examples
 
-test-c: | $(BUILD)/.deps ## the library's own tests, under ASan and UBSan
+test: ## every test (what CI runs), each with the time it took
+	@for t in $(TESTS); do start=$$(date +%s); $(MAKE) --no-print-directory $$t || exit 1; echo "make $$t: $$(($$(date +%s) - start)) s"; done
+
+sanitize: | $(BUILD)/.deps
 	@cmake -S . -B $(BUILD)/sanitize -DECAD_SANITIZE=ON -DECAD_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >$(BUILD)/sanitize.log 2>&1 || { cat $(BUILD)/sanitize.log; exit 1; }
+
+test-c: sanitize ## the library's own tests, under ASan and UBSan
 	@cmake --build $(BUILD)/sanitize -j $(JOBS)
 	@cd $(BUILD)/sanitize && ctest -j $(JOBS) --output-on-failure
 
@@ -65,8 +70,9 @@ test-go: $(BUILD)/ecadx
 	$(GO) test ./...
 
 # Installs into a folder outside the tree and works there, as a user of libecad would; see the script.
-examples: all $(MINI)/manifest.json ## install libecad, run the commands of kernels/README.md, compare the three examples with ecadx denoise
+examples: all sanitize $(MINI)/manifest.json ## install libecad, run the commands of kernels/README.md, compare the three examples with ecadx denoise
 	@cmake --build $(BUILD)/cmake -j $(JOBS) --target ecad_grown
+	@cmake --build $(BUILD)/sanitize -j $(JOBS) --target ecad_shared
 	@sh scripts/examples.sh $(BUILD)
 
 race: $(LIB) $(STAMP) ## the Go tests under the race detector

@@ -97,6 +97,18 @@ ecad/bin/ecadx compile --steps 500 -p "a tiny green star" --out long --quiet >/d
 python3 cancel.py ./picture -o never.png long
 [ ! -e never.png ] || { echo "examples: a cancelled run leaves a picture" >&2; exit 1; }
 
+# Under AddressSanitizer, leaks included, and UBSan: the same latents.
+for source in picture.c states.cpp; do
+	compiler=cc
+	[ "${source##*.}" = c ] || compiler="c++ -std=c++17"
+	$compiler -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -pthread -o "${source%.*}-sanitized" "$tree/kernels/examples/$source" -Iecad/include \
+		-L"$build/sanitize" -lecad -Wl,-rpath,"$build/sanitize"
+done
+./picture-sanitized -z sanitized.f32 -o sanitized.png compiled >/dev/null
+same c.f32 sanitized.f32 "built with sanitizers the C example makes other latents"
+./states-sanitized compiled sanitized.f32 >/dev/null
+same c.f32 sanitized.f32 "built with sanitizers the C++ example makes other latents"
+
 # ---- what was installed ----
 
 lib=ecad/lib/libecad.so
