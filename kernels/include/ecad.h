@@ -115,7 +115,7 @@ typedef struct ecad_device_info {
   uint64_t graph_bytes;   /* device memory of those that are kept */
   uint64_t graph_ns;      /* time that capturing and instantiating took in all */
 } ecad_device_info;
-#define ECAD_DEVICE_INFO_INIT { sizeof(ecad_device_info), 0, 0, 0, 0, 0, 0, { 0 }, { 0 } }
+#define ECAD_DEVICE_INFO_INIT { sizeof(ecad_device_info), 0, 0, 0, 0, 0, 0, { 0 }, { 0 }, 0, 0, 0 }
 
 /* Number of devices of a backend: 1 for reference and cpu; 0 for CUDA when not built in or without a driver (why, when
  * not NULL, receives one line). */
@@ -266,7 +266,7 @@ ECAD_API void ecad_state_release(ecad_state *);
 
 /* ---- run ------------------------------------------------------------------------------------------------------ */
 
-/* A flag that ends runs, within one op. One may serve several runs, and later ones: it stays triggered until it is reset. It may be released
+/* A flag that ends runs, within one op (CUDA: two items). One may serve several runs, and later ones: it stays triggered until it is reset. It may be released
  * while a run still looks at it. */
 typedef struct ecad_cancel ecad_cancel;
 ECAD_API ecad_cancel *ecad_cancel_create(void);   /* NULL when out of memory */
