@@ -166,7 +166,7 @@ ECAD_API ecad_status ecad_weights_create_on_demand(ecad_device *, const ecad_ten
  * they are packed. ECAD_IO_ERROR (device_code: errno), ECAD_BAD_WEIGHTS: not a safetensors file, or a damaged one. */
 ECAD_API ecad_status ecad_weights_open(ecad_device *, const char *safetensors_path, ecad_weights **out, ecad_error *err);
 /* The tensor of a name, as it was given or lies in the file: out->data is valid until the weights object is released, out->name is the caller's
- * own. So a safetensors file of inputs needs no other reader. ECAD_BAD_WEIGHTS: there is none; ECAD_UNSUPPORTED: it has more than four
+ * own. So a safetensors file of inputs needs no other reader. A source is not asked for the bytes. ECAD_BAD_WEIGHTS: there is none; ECAD_UNSUPPORTED: it has more than four
  * dimensions or a dtype that is not listed above. */
 ECAD_API ecad_status ecad_weights_find(const ecad_weights *, const char *name, ecad_tensor_desc *out, ecad_error *err);
 ECAD_API void ecad_weights_release(ecad_weights *);
