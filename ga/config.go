@@ -71,6 +71,8 @@ type Config struct {
 	Images, HeldOut []Image
 	// Batch is the number of images per call of the Evaluator: what is lost at most when the process is killed.
 	Batch int
+	// Racing drops candidates early; the zero value scores all of them on all images.
+	Racing Racing
 	// Reference is the reference point of the hypervolume. Nil: the quality of the schedule that reuses everything
 	// after step 0 (if that is invalid, the worst quality among seeds and baselines), and the cost of the uncached one.
 	Reference *Point
@@ -110,6 +112,9 @@ func (c Config) Validate() error {
 		return fmt.Errorf("%w: no images to score: give at least one prompt", ErrConfig)
 	case c.Batch < 1:
 		return fmt.Errorf("%w: a batch of %d images; it must be at least 1", ErrConfig, c.Batch)
+	}
+	if err := c.Racing.validate(len(c.Images)); err != nil {
+		return err
 	}
 	for _, n := range append(append([]Named(nil), c.Seeds...), c.Baselines...) {
 		if n.Schedule == nil {

@@ -16,7 +16,7 @@ type Individual struct {
 	Genome Genome
 	// F holds the objectives, all minimised. Nil when the individual is invalid.
 	F []float64
-	// CV is the constraint violation: 0 when feasible, +Inf when the genome could not be evaluated.
+	// CV is the constraint violation: 0 when feasible, +Inf when the genome could not be evaluated or lost a race.
 	CV float64
 	// Rank is the index of the individual's front in the last survival, -1 for an infeasible one.
 	Rank int

@@ -36,6 +36,7 @@ type Progress struct {
 	Batch, Batches int
 	Evaluations    int64 // distinct schedules scored for the search
 	Images         int64 // images scored for the search
+	Dropped        int64 // candidates that lost a race: part of Evaluations
 	// NewImages counts images that this process has evaluated, held-out ones included; what the log already held is not
 	// among them. Divide by elapsed time for images per second.
 	NewImages int64
@@ -101,6 +102,7 @@ type outcome struct {
 	quality float64
 	cost    float64
 	invalid string // the reason of the first invalid score in image order
+	raced   bool   // dropped before it was scored on all images: quality and cost say nothing
 }
 
 type runner struct {
@@ -234,14 +236,18 @@ func (r *runner) individuals(generation int, genomes []Genome) ([]Individual, er
 		}
 		list[i] = newCandidate("", s)
 	}
-	if err := r.evaluate(list); err != nil {
+	measure := r.evaluate
+	if generation > 1 { // the first population is what later ones race against
+		measure = r.race
+	}
+	if err := measure(list); err != nil {
 		return nil, err
 	}
 	out := make([]Individual, len(genomes))
 	for i, g := range genomes {
 		o := r.quality[list[i].hash]
 		out[i] = Individual{Genome: g, CV: float64(max(0, r.cfg.MinDiff-(g.Len()-g.Count())))}
-		if o.invalid != "" {
+		if o.invalid != "" || o.raced {
 			out[i].CV = math.Inf(1)
 			r.archive.Mark(list[i].hash)
 			continue

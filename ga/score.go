@@ -8,14 +8,7 @@ import (
 
 // evaluate makes sure that r.quality holds an outcome for every candidate, on the search images.
 func (r *runner) evaluate(list []candidate) error {
-	var fresh []candidate
-	seen := make(map[schedule.Hash]bool)
-	for _, c := range list {
-		if _, known := r.quality[c.hash]; !known && !seen[c.hash] {
-			seen[c.hash] = true
-			fresh = append(fresh, c)
-		}
-	}
+	fresh := r.unknown(list)
 	if err := r.score(fresh, r.cfg.Images); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ const (
 	PurposeMutation  Purpose = 5 // whether a child mutates, and which genes flip
 	PurposeSurvival  Purpose = 6 // the order of equally crowded individuals
 	PurposeBootstrap Purpose = 7 // resampling of prompts for confidence intervals
+	PurposeChild     Purpose = 8 // how a child of mode ecadx is made
 )
 
 // Stream is a sequence of random numbers that depends on nothing but the arguments of NewStream. It runs PCG-DXSM

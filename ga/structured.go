@@ -1,0 +1,293 @@
+package ga
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+
+	"ecadx/schedule"
+)
+
+// Structured is the algorithm of mode ecadx: elitist selection as in NSGA-II, with operators that follow the tensor of steps, blocks and
+// components, parents from the population and from the front of all time, canonical children that are never proposed twice, crowding that is
+// recomputed after each removal, and, once it has proved itself, a surrogate that chooses among several times as many children.
+//
+// Unlike NSGA2 it learns: Run calls First, then Ask and Tell in turn, from generation 1 on, and every decision follows from the settings and
+// what was told, so that a resumed search learns the same again. Not for concurrent use. Make it with NewStructured.
+type Structured struct {
+	shape schedule.Shape
+	cfg   StructuredConfig
+	ops   tensor
+
+	credits  credits
+	elite    []Individual // the front of all time by ascending cost
+	seen     map[string]bool
+	children map[string]origin // of the generation at work
+	screen   *surrogate        // nil: every child is evaluated
+}
+
+// origin says how a child was made.
+type origin struct {
+	cross     Operator
+	crossed   bool
+	mutations []Operator
+	predicted float64 // quality that the surrogate expects; NaN without one
+}
+
+// StructuredConfig holds the settings of Structured. The zero value of a field is not a default: start from DefaultStructured.
+type StructuredConfig struct {
+	Seed uint64
+	// PopulationSize is the number of survivors, Offspring that of children per generation.
+	PopulationSize, Offspring int
+	// CrossoverProb is the chance that a child mixes two parents, EliteProb that a parent comes from the front of all time, MutationProb
+	// that a crossed child is changed as well; one that is not crossed always is.
+	CrossoverProb, EliteProb, MutationProb float64
+	// Surrogate is how many children are made for each that is evaluated, once the surrogate may choose; 1: no surrogate.
+	Surrogate int
+	// Cost is the second objective, exact, for the surrogate. Needed when Surrogate is over 1.
+	Cost CostModel
+}
+
+// DefaultStructured returns the settings of mode ecadx.
+func DefaultStructured(seed uint64) StructuredConfig {
+	return StructuredConfig{Seed: seed, PopulationSize: 24, Offspring: 24, CrossoverProb: 0.7, EliteProb: 0.5, MutationProb: 0.5, Surrogate: 4}
+}
+
+// NewStructured returns the algorithm for schedules of a shape, or an error that wraps ErrConfig and names the setting out of range.
+func NewStructured(shape schedule.Shape, cfg StructuredConfig) (*Structured, error) {
+	a := &Structured{shape: shape, cfg: cfg, ops: tensor{shape}, seen: make(map[string]bool)}
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Surrogate > 1 {
+		a.screen = newSurrogate(shape)
+	}
+	return a, nil
+}
+
+// Validate implements Algorithm.
+func (a *Structured) Validate() error {
+	if err := a.shape.Validate(); err != nil {
+		return err
+	}
+	for _, n := range []struct {
+		name        string
+		value, most int
+	}{{"population", a.cfg.PopulationSize, 1 << 20}, {"offspring", a.cfg.Offspring, 1 << 20}} {
+		if n.value < 2 || n.value > n.most {
+			return fmt.Errorf("%w: %s is %d; it must be between 2 and %d", ErrConfig, n.name, n.value, n.most)
+		}
+	}
+	for _, p := range []struct {
+		name  string
+		value float64
+	}{{"crossover probability", a.cfg.CrossoverProb}, {"elite probability", a.cfg.EliteProb}, {"mutation probability", a.cfg.MutationProb}} {
+		if !(p.value >= 0 && p.value <= 1) {
+			return fmt.Errorf("%w: %s is %v; it must be between 0 and 1", ErrConfig, p.name, p.value)
+		}
+	}
+	switch {
+	case a.cfg.Surrogate < 1 || a.cfg.Surrogate > 64:
+		return fmt.Errorf("%w: surrogate is %d; it must be between 1 (none) and 64", ErrConfig, a.cfg.Surrogate)
+	case a.cfg.Surrogate > 1 && a.cfg.Cost == nil:
+		return fmt.Errorf("%w: the surrogate needs a cost model", ErrConfig)
+	}
+	return nil
+}
+
+// First implements Algorithm: the seeds in canonical form, without duplicates; without seeds schedules of random rows.
+func (a *Structured) First(seeds []Genome) []Genome {
+	if len(seeds) == 0 {
+		for i := range a.cfg.PopulationSize {
+			s, g := NewStream(a.cfg.Seed, 1, PurposeInit, 0, i), NewGenome(a.shape.Cells())
+			reuse := s.Float64()
+			for k := range g.Len() {
+				g.Set(k, s.Float64() >= reuse)
+			}
+			seeds = append(seeds, g)
+		}
+	}
+	canonical := make([]Genome, len(seeds))
+	for i, g := range seeds {
+		canonical[i] = a.canonical(g)
+	}
+	return unique(canonical, a.seen)
+}
+
+// canonical is the genome of the canonical form of what g stands for.
+func (a *Structured) canonical(g Genome) Genome {
+	s, err := ScheduleOf(a.shape, g)
+	if err != nil {
+		return g // of another length, which Run reports
+	}
+	return GenomeOf(s.Canonical())
+}
+
+// mateRounds bounds how often mating is tried for one child before the generation stays smaller.
+const mateRounds = 50
+
+// Ask implements Algorithm.
+func (a *Structured) Ask(generation int, population []Individual) []Genome {
+	a.children = make(map[string]origin)
+	if len(population) == 0 {
+		return nil
+	}
+	want, factor := a.cfg.Offspring, 1
+	if a.screen != nil && a.screen.trusted() {
+		factor = a.cfg.Surrogate
+	}
+	var pool []Genome
+	fresh := make(map[string]bool)
+	for i := range want * factor {
+		for round := range mateRounds {
+			g, how := a.child(generation, round, i, population)
+			k := g.key()
+			if a.seen[k] || fresh[k] {
+				continue
+			}
+			fresh[k] = true
+			a.children[k] = how
+			pool = append(pool, g)
+			break
+		}
+	}
+	chosen := pool
+	if a.screen != nil {
+		chosen = a.choose(pool, want)
+	}
+	for _, g := range chosen {
+		a.seen[g.key()] = true
+	}
+	return chosen
+}
+
+// child makes one child in canonical form.
+func (a *Structured) child(generation, round, index int, population []Individual) (Genome, origin) {
+	s := NewStream(a.cfg.Seed, generation, PurposeChild, round, index)
+	first := a.parent(population, s)
+	child, how := first.Genome.Clone(), origin{predicted: math.NaN()}
+	if s.Float64() < a.cfg.CrossoverProb {
+		how.cross, how.crossed = a.credits.pick(0, crossovers, s), true
+		a.ops.cross(how.cross, child, a.mate(first, population, s).Genome, s)
+	}
+	if !how.crossed || s.Float64() < a.cfg.MutationProb {
+		// More than one edit now and then: what needs two steps at once is found too.
+		for more := true; more; more = s.Float64() < 0.3 {
+			o := a.credits.pick(crossovers, numOperators, s)
+			a.ops.mutate(o, child, s)
+			how.mutations = append(how.mutations, o)
+		}
+	}
+	return a.canonical(child), how
+}
+
+// parent is a member of the front of all time, or the winner of a tournament of the population.
+func (a *Structured) parent(population []Individual, s *Stream) Individual {
+	if len(a.elite) > 0 && s.Float64() < a.cfg.EliteProb {
+		return a.elite[s.IntN(len(a.elite))]
+	}
+	x, y := population[s.IntN(len(population))], population[s.IntN(len(population))]
+	if tournament(x, y) == Dominated {
+		return y
+	}
+	return x
+}
+
+// mate is a partner for first: half of the time one of similar cost, since neighbours on the front share most rows (and so most of the work of
+// their evaluation), else anyone.
+func (a *Structured) mate(first Individual, population []Individual, s *Stream) Individual {
+	if len(a.elite) < 4 || !first.Feasible() || s.Float64() < 0.5 {
+		return a.parent(population, s)
+	}
+	i := sort.Search(len(a.elite), func(i int) bool { return a.elite[i].F[1] >= first.F[1] })
+	lo := min(max(0, i-3), len(a.elite)-1)
+	return a.elite[lo+s.IntN(min(6, len(a.elite)-lo))]
+}
+
+// Tell implements Algorithm.
+func (a *Structured) Tell(generation int, population, offspring []Individual) []Individual {
+	valid := make([]Individual, 0, len(population)+len(offspring))
+	valid = append(valid, population...)
+	before := slices.Clone(a.elite)
+	a.credits.age()
+	for _, ind := range offspring {
+		won := ind.Feasible() && !dominatedBy(before, ind.F)
+		if how, ok := a.children[ind.Genome.key()]; ok {
+			if how.crossed {
+				a.credits.note(how.cross, won)
+			}
+			for _, o := range how.mutations {
+				a.credits.note(o, won)
+			}
+		}
+		if ind.Feasible() {
+			valid = append(valid, ind)
+			a.addElite(ind)
+		}
+	}
+	if a.screen != nil {
+		a.screen.learn(offspring, a.children)
+	}
+	return prune(valid, a.cfg.PopulationSize)
+}
+
+// dominatedBy reports whether a member of a front is at least as good in both objectives.
+func dominatedBy(front []Individual, f []float64) bool {
+	for _, e := range front {
+		if e.F[0] <= f[0] && e.F[1] <= f[1] {
+			return true
+		}
+	}
+	return false
+}
+
+// addElite keeps elite the front of all time, by ascending cost.
+func (a *Structured) addElite(ind Individual) {
+	if dominatedBy(a.elite, ind.F) {
+		return
+	}
+	a.elite = slices.DeleteFunc(a.elite, func(e Individual) bool { return Compare(ind.F, e.F) == Dominates })
+	i := sort.Search(len(a.elite), func(i int) bool { return a.elite[i].F[1] > ind.F[1] })
+	a.elite = slices.Insert(a.elite, i, ind)
+}
+
+// prune returns the n individuals that survive: whole fronts, and of the one that does not fit the rest after the most crowded member was removed
+// again and again, crowding being computed anew each time (pruning crowding: Kukkonen and Deb 2006). All are feasible. Equally crowded ones:
+// the one that comes last goes.
+func prune(population []Individual, n int) []Individual {
+	f := make([][]float64, len(population))
+	for i, ind := range population {
+		f[i] = ind.F
+	}
+	n = min(n, len(population))
+	out := make([]Individual, 0, n)
+	for rank, front := range NonDominatedSort(f, n) {
+		front = slices.Clone(front)
+		crowding := crowdingOf(f, front)
+		for len(front) > n-len(out) {
+			worst := 0
+			for k, c := range crowding {
+				if c <= crowding[worst] {
+					worst = k
+				}
+			}
+			front = slices.Delete(front, worst, worst+1)
+			crowding = crowdingOf(f, front)
+		}
+		for k, i := range front {
+			ind := population[i]
+			ind.Rank, ind.Crowding = rank, crowding[k]
+			out = append(out, ind)
+		}
+	}
+	return out
+}
+
+func crowdingOf(f [][]float64, front []int) []float64 {
+	own := make([][]float64, len(front))
+	for k, i := range front {
+		own[k] = f[i]
+	}
+	return Crowding(own)
+}
