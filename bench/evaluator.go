@@ -138,21 +138,36 @@ func (e *Evaluator) Pictures(ctx context.Context, schedules []*schedule.Schedule
 	if len(schedules) == 0 || len(images) == 0 {
 		return nil
 	}
+	return e.eachBatch(ctx, (len(images)+e.cfg.Batch-1)/e.cfg.Batch, func(ctx context.Context, w *dit.Worker, b int) error {
+		t, err := e.tree(w, schedules)
+		if err != nil {
+			return err
+		}
+		defer t.loop.Release()
+		return e.batch(ctx, w, t, images, b*e.cfg.Batch, use)
+	})
+}
+
+// eachBatch has the devices do n batches side by side. The first error ends the others.
+func (e *Evaluator) eachBatch(ctx context.Context, n int, do func(ctx context.Context, w *dit.Worker, batch int) error) error {
 	work := make(chan int)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	for _, w := range e.p.Workers {
 		wg.Go(func() {
-			if err := e.worker(ctx, w, schedules, images, work, use); err != nil {
-				cancel(err)
+			for b := range work {
+				if err := do(ctx, w, b); err != nil {
+					cancel(err)
+					return
+				}
 			}
 		})
 	}
 feed:
-	for from := 0; from < len(images); from += e.cfg.Batch {
+	for b := range n {
 		select {
-		case work <- from:
+		case work <- b:
 		case <-ctx.Done():
 			break feed
 		}
@@ -162,34 +177,26 @@ feed:
 	return context.Cause(ctx)
 }
 
-// worker compiles the schedules for its device and takes batches of images until there are no more.
-func (e *Evaluator) worker(ctx context.Context, w *dit.Worker, schedules []*schedule.Schedule, images []ga.ImageID, work <-chan int, use func(int, int, *image.NRGBA, error) error) error {
-	var t *tree
-	for from := range work {
-		if t == nil {
-			all := schedules
-			if e.cfg.Quality.Reference() {
-				all = append(slices.Clip(schedules), e.uncached)
-			}
-			l, err := w.Denoiser.Loop(dit.DenoiseOptions{Sizes: e.sizes(), Guidance: e.cfg.Guidance, Sampler: e.sampler, Schedules: all})
-			if err != nil {
-				return err
-			}
-			defer l.Release()
-			if t, err = newTree(l, len(schedules)); err != nil {
-				return err
-			}
-		}
-		if err := e.batch(ctx, w, t, images, from, use); err != nil {
-			return err
-		}
+// tree compiles the schedules for a device, or finds them compiled.
+func (e *Evaluator) tree(w *dit.Worker, schedules []*schedule.Schedule) (*tree, error) {
+	all := schedules
+	if e.cfg.Quality.Reference() {
+		all = append(slices.Clip(schedules), e.uncached)
 	}
-	return nil
+	l, err := w.Denoiser.Loop(dit.DenoiseOptions{Sizes: e.sizes(), Guidance: e.cfg.Guidance, Sampler: e.sampler, Schedules: all})
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTree(l, len(schedules))
+	if err != nil {
+		l.Release()
+	}
+	return t, err
 }
 
-// batch makes the pictures of one batch of images under all schedules.
-func (e *Evaluator) batch(ctx context.Context, w *dit.Worker, t *tree, images []ga.ImageID, from int, use func(int, int, *image.NRGBA, error) error) error {
-	ids := images[from:min(from+e.cfg.Batch, len(images))]
+// start begins a run of the batch of images that starts at one of them, filled up with copies of the last; ids are those without the copies.
+func (e *Evaluator) start(l *dit.Loop, images []ga.ImageID, from int) (run *dit.Run, ids []ga.ImageID, err error) {
+	ids = images[from:min(from+e.cfg.Batch, len(images))]
 	in := dit.Inputs{Height: e.h, Width: e.w, Negative: e.negative}
 	seeds := make([]int64, e.cfg.Batch)
 	for i := range seeds {
@@ -198,7 +205,13 @@ func (e *Evaluator) batch(ctx context.Context, w *dit.Worker, t *tree, images []
 		seeds[i] = seed
 	}
 	in.Latents = e.p.Model.Noise(seeds, e.h, e.w)
-	run, err := t.loop.Start(in)
+	run, err = l.Start(in)
+	return run, ids, err
+}
+
+// batch makes the pictures of one batch of images under all schedules.
+func (e *Evaluator) batch(ctx context.Context, w *dit.Worker, t *tree, images []ga.ImageID, from int, use func(int, int, *image.NRGBA, error) error) error {
+	run, ids, err := e.start(t.loop, images, from)
 	if err != nil {
 		return err
 	}

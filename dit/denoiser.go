@@ -206,6 +206,10 @@ func (r *Run) Fork() (*Run, error) {
 // Latents reads the latents [B, Cz, Hz, Wz] as they stand.
 func (r *Run) Latents() ([]float32, error) { return r.readFloats(IOLatents) }
 
+// ReadBuffer copies a persistent buffer, by its place among those of the program, into data, which is as long: slots and modulations, for those
+// who study a model.
+func (r *Run) ReadBuffer(index int, data []byte) error { return r.state.ReadBuffer(index, data) }
+
 // Output reads what a forward program predicted, [B, channels, Hz, Wz].
 func (r *Run) Output() ([]float32, error) { return r.readFloats(IOOutput) }
 

@@ -109,6 +109,14 @@ func (p *Program) SectionOps(i int) []Op {
 	return p.Ops[s.First : s.First+s.Count]
 }
 
+// Operand is the view of an op's operand, nil where an optional one is absent.
+func (p *Program) Operand(id uint32) *View {
+	if id == absent {
+		return nil
+	}
+	return &p.Tensors[id]
+}
+
 // Count is the number of elements.
 func (v *View) Count() int64 { return v.Dims[0] * v.Dims[1] * v.Dims[2] * v.Dims[3] }
 
