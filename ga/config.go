@@ -14,20 +14,27 @@ type Mode uint8
 const (
 	// ModeECAD is NSGA-II as the reference runs it.
 	ModeECAD Mode = iota + 1
+	// ModeECADX is Structured.
+	ModeECADX
 )
 
 // ParseMode reads the name of a mode.
 func ParseMode(name string) (Mode, error) {
-	if name == ModeECAD.String() {
-		return ModeECAD, nil
+	for _, m := range []Mode{ModeECAD, ModeECADX} {
+		if name == m.String() {
+			return m, nil
+		}
 	}
-	return 0, fmt.Errorf("%w: mode %.40q is not available: use %q", ErrConfig, name, ModeECAD.String())
+	return 0, fmt.Errorf("%w: mode %.40q is none: use %q or %q", ErrConfig, name, ModeECADX.String(), ModeECAD.String())
 }
 
 // String returns the name of the mode in a configuration.
 func (m Mode) String() string {
-	if m == ModeECAD {
+	switch m {
+	case ModeECAD:
 		return "ecad"
+	case ModeECADX:
+		return "ecadx"
 	}
 	return fmt.Sprintf("mode(%d)", uint8(m))
 }
@@ -39,7 +46,8 @@ type Named struct {
 }
 
 // Algorithm proposes genomes and selects among them. Its answers depend on nothing but its settings and the arguments.
-// NSGA2 is one.
+// NSGA2 is one, Structured another. One that learns
+// from what it is told learns the same again when a search goes on, since Run repeats it from generation 1.
 type Algorithm interface {
 	// Validate returns an error that wraps ErrConfig if a setting is out of range.
 	Validate() error
@@ -78,16 +86,9 @@ type Config struct {
 	Reference *Point
 }
 
-// NewConfig returns a configuration for a mode with the reference's settings; shape, images and seeds are to be added.
-func NewConfig(mode Mode, shape schedule.Shape, seed uint64) (Config, error) {
-	if mode != ModeECAD {
-		return Config{}, fmt.Errorf("%w: %v is not available: use %q", ErrConfig, mode, ModeECAD.String())
-	}
-	if err := shape.Validate(); err != nil {
-		return Config{}, err
-	}
-	return Config{Shape: shape, Algorithm: DefaultNSGA2(shape.Cells(), seed), Seed: seed, Generations: 40, MinDiff: 1,
-		Batch: 32}, nil
+// NewConfig returns a configuration with the reference's algorithm and settings; images and seeds are to be added.
+func NewConfig(shape schedule.Shape, seed uint64) Config {
+	return Config{Shape: shape, Algorithm: DefaultNSGA2(shape.Cells(), seed), Seed: seed, Generations: 40, MinDiff: 1, Batch: 32}
 }
 
 // Validate returns an error that names the first setting that cannot be.

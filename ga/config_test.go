@@ -11,11 +11,13 @@ import (
 )
 
 func TestConfigValidate(t *testing.T) {
-	if _, err := ParseMode("ecadx"); !errors.Is(err, ErrConfig) {
-		t.Errorf("mode ecadx: %v", err)
+	for _, want := range []Mode{ModeECAD, ModeECADX} {
+		if m, err := ParseMode(want.String()); m != want || err != nil {
+			t.Errorf("mode %v: %v, %v", want, m, err)
+		}
 	}
-	if m, err := ParseMode("ecad"); m != ModeECAD || err != nil {
-		t.Errorf("mode ecad: %v, %v", m, err)
+	if _, err := ParseMode("random"); !errors.Is(err, ErrConfig) {
+		t.Errorf("mode random: %v", err)
 	}
 	for i, change := range []func(*Config){
 		func(c *Config) { c.Shape.Steps = 0 }, func(c *Config) { c.Algorithm = nil },

@@ -34,11 +34,7 @@ func (staleness) Evaluate(_ context.Context, schedules []*schedule.Schedule, ima
 // A search over schedules of a small model: the quality is made up, the cost is the number of computed components.
 func ExampleRun() {
 	shape := schedule.Shape{Family: schedule.PixArt, Steps: 4, Blocks: 1}
-	cfg, err := ga.NewConfig(ga.ModeECAD, shape, 1)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	cfg := ga.NewConfig(shape, 1)
 	fora, err := schedule.Resolve("fora:2", shape)
 	if err != nil {
 		fmt.Println(err)

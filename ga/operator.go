@@ -160,6 +160,23 @@ func copyRange(dst, src Genome, lo, hi int) {
 	swapRange(dst, other, lo, hi)
 }
 
+// flatCross is the reference's four-point crossover, one child of it.
+func flatCross(child, other Genome, s *Stream) {
+	cuts := []int{s.IntN(child.n + 1), s.IntN(child.n + 1), s.IntN(child.n + 1), s.IntN(child.n + 1)}
+	slices.Sort(cuts)
+	copyRange(child, other, cuts[0], cuts[1])
+	copyRange(child, other, cuts[2], cuts[3])
+}
+
+// flatFlips flips each gene with one chance in their number.
+func flatFlips(child Genome, s *Stream) {
+	for i := range child.n {
+		if s.IntN(child.n) == 0 {
+			child.Flip(i)
+		}
+	}
+}
+
 // credits adapts how often operators are used to how often their children enter the archive: probability matching (Goldberg 1990; Thierens
 // 2005) with a floor, so that none dies out.
 type credits struct {

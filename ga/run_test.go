@@ -73,10 +73,7 @@ func countCost(s *schedule.Schedule) (float64, error) {
 
 func testConfig(t *testing.T) Config {
 	t.Helper()
-	cfg, err := NewConfig(ModeECAD, testShape, 42)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg := NewConfig(testShape, 42)
 	a := DefaultNSGA2(testShape.Cells(), 42)
 	a.PopulationSize, a.MutationChildProb = 10, 0.5
 	cfg.Algorithm, cfg.Generations, cfg.Batch = a, 6, 3

@@ -43,6 +43,8 @@ type StructuredConfig struct {
 	// CrossoverProb is the chance that a child mixes two parents, EliteProb that a parent comes from the front of all time, MutationProb
 	// that a crossed child is changed as well; one that is not crossed always is.
 	CrossoverProb, EliteProb, MutationProb float64
+	// Flat replaces the operators by those of the reference: four cuts and flipped bits, blind to steps and blocks. To measure what they bring.
+	Flat bool
 	// Surrogate is how many children are made for each that is evaluated, once the surrogate may choose; 1: no surrogate.
 	Surrogate int
 	// Cost is the second objective, exact, for the surrogate. Needed when Surrogate is over 1.
@@ -167,6 +169,16 @@ func (a *Structured) child(generation, round, index int, population []Individual
 	s := NewStream(a.cfg.Seed, generation, PurposeChild, round, index)
 	first := a.parent(population, s)
 	child, how := first.Genome.Clone(), origin{predicted: math.NaN()}
+	if a.cfg.Flat {
+		if s.Float64() < a.cfg.CrossoverProb {
+			how.crossed = true
+			flatCross(child, a.parent(population, s).Genome, s)
+		}
+		if !how.crossed || s.Float64() < a.cfg.MutationProb {
+			flatFlips(child, s)
+		}
+		return a.canonical(child), how
+	}
 	if s.Float64() < a.cfg.CrossoverProb {
 		how.cross, how.crossed = a.credits.pick(0, crossovers, s), true
 		a.ops.cross(how.cross, child, a.mate(first, population, s).Genome, s)
@@ -214,7 +226,7 @@ func (a *Structured) Tell(generation int, population, offspring []Individual) []
 	for _, ind := range offspring {
 		won := ind.Feasible() && !dominatedBy(before, ind.F)
 		if how, ok := a.children[ind.Genome.key()]; ok {
-			if how.crossed {
+			if how.crossed && !a.cfg.Flat {
 				a.credits.note(how.cross, won)
 			}
 			for _, o := range how.mutations {

@@ -30,6 +30,7 @@ win over the configuration. The study holds config.toml, log/, front.json, front
 			&cli.Int64Flag{Name: flagSeed, Usage: "seed `S` of the search", DefaultText: "the configuration's"},
 			&cli.StringFlag{Name: flagOut, Usage: "the study's `DIR`", DefaultText: "study, or the configuration's name"},
 			&cli.BoolFlag{DisableDefaultText: true, Name: "resume", Usage: "go on with the study in --out under its own configuration"},
+			&cli.BoolFlag{DisableDefaultText: true, Name: "seeds-only", Usage: "only find and write the first population: schedules by dynamic programming, and the heuristics"},
 			&cli.BoolFlag{DisableDefaultText: true, Name: "check", Usage: "only check configuration, prompts, seeds and device"}),
 		Action: evolve,
 	}
@@ -42,6 +43,8 @@ type evolution struct {
 	plan *searchPlan
 	dir  string // of the study
 	path string // of the configuration, for messages
+
+	seedsOnly bool
 }
 
 func evolve(c *cli.Context) (err error) {
@@ -53,7 +56,7 @@ func evolve(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	e := &evolution{options: o, env: environmentOf(c), dir: c.String(flagOut), path: "the defaults"}
+	e := &evolution{options: o, env: environmentOf(c), dir: c.String(flagOut), path: "the defaults", seedsOnly: c.Bool("seeds-only")}
 	cfg, in, err := e.configuration(c, args)
 	if err != nil {
 		return err
@@ -123,7 +126,8 @@ func (e *evolution) override(c *cli.Context, cfg *evolveConfig) {
 // printCheck says what a search would do.
 func (e *evolution) printCheck() error {
 	p := e.plan
-	g, err := p.gaConfig()
+	none := ga.CostFunc(func(*schedule.Schedule) (float64, error) { return 0, nil }) // only checked, never asked
+	g, err := p.gaConfig(none)
 	if err != nil {
 		return inputError("%s: %w", e.path, err)
 	}
@@ -151,7 +155,7 @@ func (e *evolution) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	search, err := p.gaConfig()
+	search, err := p.gaConfig(cost)
 	if err != nil {
 		return inputError("%s: %w", e.path, err)
 	}
@@ -175,6 +179,16 @@ func (e *evolution) run(ctx context.Context) (err error) {
 	evaluator, err := bench.NewEvaluator(ctx, p.session.Pipeline, p.evaluatorConfig())
 	if err != nil {
 		return badModel(err)
+	}
+	if p.cfg.Search.Mode == ga.ModeECADX.String() && p.cfg.Seeds.Dynamic > 0 {
+		dynamic, err := e.dynamicSeeds(ctx, evaluator, search, cost)
+		if err != nil {
+			return err
+		}
+		search.Seeds = append(dynamic, search.Seeds...)
+	}
+	if e.seedsOnly {
+		return e.writeSeeds(search.Seeds, cost, macs)
 	}
 	none, err := schedule.New(p.shape)
 	if err != nil {

@@ -27,6 +27,7 @@ type evolveConfig struct {
 	Objectives objectiveSection `toml:"objectives" doc:"What is better: more quality at less cost."`
 	Prompts    promptSection    `toml:"prompts" doc:"What the schedules are judged on."`
 	Seeds      seedSection      `toml:"seeds" doc:"The first population."`
+	Racing     racingSection    `toml:"racing" doc:"Bad candidates are dropped before they are scored on all prompts (mode ecadx)."`
 	// Latency is measured at the start of a search by latency and frozen with the rest.
 	Latency *latencySection `toml:"latency,omitempty"`
 }
@@ -42,7 +43,7 @@ type modelSection struct {
 }
 
 type searchSection struct {
-	Mode        string  `toml:"mode" doc:"ecad: NSGA-II with the operators of the reference. (ecadx, the faster search, is not in this version.)"`
+	Mode        string  `toml:"mode" doc:"ecadx: operators along steps, blocks and components, seeds by dynamic programming, racing, a surrogate. ecad: NSGA-II as the\nreference runs it."`
 	Population  int     `toml:"population" doc:"Survivors and offspring per generation. The reference takes 72."`
 	Generations int     `toml:"generations" doc:"Generations, the seeds being the first; 0: until the budget is used."`
 	Seed        int64   `toml:"seed" doc:"Seed of the search. Same configuration and seed: same front, byte for byte."`
@@ -51,6 +52,8 @@ type searchSection struct {
 	Points      int     `toml:"crossover_points" doc:"Cuts of a mating. Genes are ordered by step, then block, then component."`
 	ChildProb   float64 `toml:"mutation_child_probability" doc:"Chance that a child keeps its flipped genes. The reference takes 0.05, which changes one child in thirty: right for hundreds of\ngenerations. A search of minutes finds better fronts with more."`
 	BitProb     float64 `toml:"mutation_bit_probability" doc:"Chance of each gene to flip in such a child; 0: one gene on average, as in the reference."`
+	Operators   string  `toml:"operators" doc:"Mode ecadx: structured, or flat for those of the reference."`
+	Surrogate   int     `toml:"surrogate" doc:"Mode ecadx: children made for each that is evaluated, once predictions have proved right; 1: none."`
 	MinDiff     int     `toml:"min_diff" doc:"Least number of genes that a schedule reuses."`
 }
 
@@ -72,7 +75,13 @@ type promptSection struct {
 
 type seedSection struct {
 	Heuristics []string `toml:"heuristics" doc:"References of heuristics (ecadx schedule list); \"ecad\" stands for the reference's starting population."`
+	Dynamic    int      `toml:"dynamic" doc:"Mode ecadx: schedules by dynamic programming over how far outputs drift in an uncached pass; 0: none."`
 	Files      []string `toml:"files" doc:"Schedule files, such as those of another study."`
+}
+
+type racingSection struct {
+	Rungs      []int   `toml:"rungs" doc:"Images after which a candidate is compared with the front; empty: no racing."`
+	Confidence float64 `toml:"confidence" doc:"Probability that a dropped candidate would have stayed behind."`
 }
 
 // latencySection is what a search by latency has measured.
@@ -84,12 +93,13 @@ type latencySection struct {
 func defaultEvolveConfig() evolveConfig {
 	return evolveConfig{
 		Model:      modelSection{Path: dit.DefaultModel, Device: "auto", DType: "auto", Steps: defaultSteps},
-		Search:     searchSection{Mode: ga.ModeECAD.String(), Population: 20, Generations: 8, Crossover: 0.9, Points: 4, ChildProb: 0.7, BitProb: 0.01, MinDiff: 1},
+		Search:     searchSection{Mode: ga.ModeECAD.String(), Population: 20, Generations: 8, Crossover: 0.9, Points: 4, ChildProb: 0.7, BitProb: 0.01, Operators: structuredOperators, Surrogate: 4, MinDiff: 1},
 		Objectives: objectiveSection{Quality: "psnr", Cost: string(costMACs), Baselines: []string{"fora:2", "fora:3", "fora:4", "fora:5"}},
 		Prompts:    promptSection{Builtin: true, Count: 24, ImagesPerPrompt: 1, HeldOut: 64},
 		Seeds: seedSection{Heuristics: []string{
 			"random:0.1:1", "random:0.2:1", "periods:1:2:1", "periods:1:3:1", "periods:1:4:1:19", "periods:1:2:2", "fora:2", "periods:2:4:2:19",
-			"periods:2:6:2", "fora:3", "periods:3:6:3", "fora:4", "periods:4:8:4", "fora:5", "fora:7"}, Files: []string{}},
+			"periods:2:6:2", "fora:3", "periods:3:6:3", "fora:4", "periods:4:8:4", "fora:5", "fora:7"}, Dynamic: 16, Files: []string{}},
+		Racing: racingSection{Rungs: []int{8, 16}, Confidence: 0.95},
 	}
 }
 
@@ -209,11 +219,8 @@ func (c *evolveConfig) validate() error {
 	if b := c.Search.Budget; math.IsNaN(b) || math.IsInf(b, 0) || b < 0 {
 		return bad("search.budget", "%v minutes: use a number of minutes, 0 for no limit", b)
 	}
-	if c.Search.Mode == "ecadx" {
-		return bad("search.mode", "\"ecadx\" is not in this version: use %q", ga.ModeECAD.String())
-	}
-	if _, err := ga.ParseMode(c.Search.Mode); err != nil {
-		return bad("search.mode", "%q is none: use %q", c.Search.Mode, ga.ModeECAD.String())
+	if err := c.validateMode(bad); err != nil {
+		return err
 	}
 	if c.Search.Generations == 0 && c.Search.Budget == 0 {
 		return bad("search.generations", "0 with search.budget 0 would never end: set one of them")
@@ -227,6 +234,40 @@ func (c *evolveConfig) validate() error {
 		}
 	}
 	return c.validateObjectives(bad)
+}
+
+// Names of the operators of mode ecadx.
+const (
+	structuredOperators = "structured"
+	flatOperators       = "flat"
+)
+
+// validateMode checks the mode and what belongs to mode ecadx.
+func (c *evolveConfig) validateMode(bad func(key, format string, args ...any) error) error {
+	if _, err := ga.ParseMode(c.Search.Mode); err != nil {
+		return bad("search.mode", "%q is none: use %q or %q", c.Search.Mode, ga.ModeECADX.String(), ga.ModeECAD.String())
+	}
+	if o := c.Search.Operators; o != structuredOperators && o != flatOperators {
+		return bad("search.operators", "%q are none: use %q or %q", o, structuredOperators, flatOperators)
+	}
+	if n := c.Search.Surrogate; n < 1 || n > 64 {
+		return bad("search.surrogate", "%d is out of range: use 1 (none) to 64", n)
+	}
+	if n := c.Seeds.Dynamic; n < 0 || n > 1<<10 {
+		return bad("seeds.dynamic", "%d is out of range: use 0 to %d", n, 1<<10)
+	}
+	images := c.Prompts.Count * c.Prompts.ImagesPerPrompt
+	last := 1
+	for _, n := range c.Racing.Rungs {
+		if n <= last || n >= images {
+			return bad("racing.rungs", "%d: rungs ascend from 2 and stay below the %d images of the search", n, images)
+		}
+		last = n
+	}
+	if p := c.Racing.Confidence; !(p >= 0.5 && p < 1) {
+		return bad("racing.confidence", "%v is out of range: use 0.5 up to below 1", p)
+	}
+	return nil
 }
 
 // validateObjectives checks what is better and what it is judged on.
@@ -330,19 +371,21 @@ func tomlValue(v any) string {
 		}
 		return s
 	case []string:
-		parts := make([]string, len(v))
-		for i, s := range v {
-			parts[i] = tomlString(s)
-		}
-		return "[" + strings.Join(parts, ", ") + "]"
+		return tomlList(v)
 	case []float64:
-		parts := make([]string, len(v))
-		for i, f := range v {
-			parts[i] = tomlValue(f)
-		}
-		return "[" + strings.Join(parts, ", ") + "]"
+		return tomlList(v)
+	case []int:
+		return tomlList(v)
 	}
 	return fmt.Sprint(v)
+}
+
+func tomlList[T any](list []T) string {
+	parts := make([]string, len(list))
+	for i, v := range list {
+		parts[i] = tomlValue(v)
+	}
+	return "[" + strings.Join(parts, ", ") + "]"
 }
 
 // tomlString quotes a text for one line of TOML.

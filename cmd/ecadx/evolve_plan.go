@@ -272,21 +272,30 @@ func (p *searchPlan) heuristics(key string, refs []string, where string) ([]ga.N
 	return list, nil
 }
 
-// gaConfig is the search's own configuration.
-func (p *searchPlan) gaConfig() (ga.Config, error) {
+// gaConfig is the search's own configuration. cost is the objective.
+func (p *searchPlan) gaConfig(cost ga.CostModel) (ga.Config, error) {
 	mode, err := ga.ParseMode(p.cfg.Search.Mode)
 	if err != nil {
 		return ga.Config{}, err
 	}
 	s := p.cfg.Search
-	c, err := ga.NewConfig(mode, p.shape, uint64(s.Seed))
-	if err != nil {
-		return c, err
+	c := ga.NewConfig(p.shape, uint64(s.Seed))
+	switch mode {
+	case ga.ModeECAD:
+		a := ga.DefaultNSGA2(p.shape.Cells(), uint64(s.Seed))
+		a.PopulationSize, a.CrossoverProb, a.CrossoverPoints = s.Population, s.Crossover, s.Points
+		a.MutationChildProb, a.MutationBitProb = s.ChildProb, s.BitProb
+		c.Algorithm = a
+	case ga.ModeECADX:
+		a := ga.DefaultStructured(uint64(s.Seed))
+		a.PopulationSize, a.Offspring, a.CrossoverProb = s.Population, s.Population, s.Crossover
+		a.Flat, a.Surrogate, a.Cost = s.Operators == flatOperators, s.Surrogate, cost
+		if c.Algorithm, err = ga.NewStructured(p.shape, a); err != nil {
+			return c, err
+		}
+		c.Racing = ga.Racing{Rungs: p.cfg.Racing.Rungs, Confidence: p.cfg.Racing.Confidence}
 	}
-	a := ga.DefaultNSGA2(p.shape.Cells(), uint64(s.Seed))
-	a.PopulationSize, a.CrossoverProb, a.CrossoverPoints = s.Population, s.Crossover, s.Points
-	a.MutationChildProb, a.MutationBitProb = s.ChildProb, s.BitProb
-	c.Algorithm, c.Generations, c.MinDiff = a, s.Generations, s.MinDiff
+	c.Generations, c.MinDiff = s.Generations, s.MinDiff
 	c.Seeds, c.Baselines = p.seeds, p.baselines
 	c.Batch = p.cfg.Model.Batch * len(p.session.Workers)
 	per := p.cfg.Prompts.ImagesPerPrompt

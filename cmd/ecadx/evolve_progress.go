@@ -12,17 +12,18 @@ import (
 
 // searchProgress follows a search: a live line on a terminal, one line per generation, and the figures of run.json.
 type searchProgress struct {
-	line      *progress
-	evaluator *bench.Evaluator
-	search    ga.Config
-	start     time.Time
-	workers   int
-	base      float64 // cost of the uncached schedule
-	last      ga.Progress
+	line       *progress
+	evaluator  *bench.Evaluator
+	search     ga.Config
+	population int
+	start      time.Time
+	workers    int
+	base       float64 // cost of the uncached schedule
+	last       ga.Progress
 }
 
 func (e *evolution) newSearchProgress(evaluator *bench.Evaluator, search ga.Config, base float64) *searchProgress {
-	return &searchProgress{line: e.newProgress(e.env, "evolve", "", 0), evaluator: evaluator, search: search, start: time.Now(), base: base,
+	return &searchProgress{line: e.newProgress(e.env, "evolve", "", 0), evaluator: evaluator, search: search, population: e.plan.cfg.Search.Population, start: time.Now(), base: base,
 		workers: len(e.plan.session.Workers)}
 }
 
@@ -91,11 +92,11 @@ func (s *searchProgress) left(p ga.Progress) (time.Duration, bool) {
 	if rate <= 0 || s.search.Generations == 0 {
 		return 0, false
 	}
-	population := len(s.search.Seeds)
-	if a, ok := s.search.Algorithm.(ga.NSGA2); ok {
-		population = a.PopulationSize
-	}
+	population := s.population
 	perImage := float64(len(s.search.Images))
+	if p.Evaluations > 0 && p.Generation > 1 { // races end early
+		perImage = min(perImage, float64(p.Images)/float64(p.Evaluations))
+	}
 	candidates := float64(s.search.Generations-p.Generation) * float64(population)
 	// Fronts grow to about as many schedules as survive; seeds that stayed on the front are counted once.
 	heldOut := float64(len(s.search.HeldOut)) * float64(1+len(s.search.Baselines)+len(s.search.Seeds)+max(len(p.Front), population/2))
@@ -132,6 +133,7 @@ type runReport struct {
 	StepsAsked      int64    `json:"steps_asked"`       // of batches, without shared prefixes
 	StepsRun        int64    `json:"steps_run"`
 	Sharing         float64  `json:"sharing"` // asked / run
+	Dropped         int64    `json:"dropped"` // candidates that lost a race
 	Mismatches      int64    `json:"mismatches"`
 	Scores          int      `json:"scores"`
 	Samples         []string `json:"samples"`
@@ -142,6 +144,6 @@ func (s *searchProgress) report(st *study.Study, res *ga.Result) *runReport {
 	return &runReport{
 		Commit: commit, Platform: runtime.GOOS + "/" + runtime.GOARCH, Workers: s.workers, Finished: time.Now().UTC().Format(time.RFC3339),
 		Seconds: time.Since(s.start).Seconds(), NewImages: s.last.NewImages, ImagesPerSecond: s.rate(), StepsAsked: asked, StepsRun: run, Sharing: s.sharing(),
-		Mismatches: res.Mismatches, Scores: st.Scores(), Samples: []string{},
+		Dropped: s.last.Dropped, Mismatches: res.Mismatches, Scores: st.Scores(), Samples: []string{},
 	}
 }

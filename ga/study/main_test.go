@@ -63,10 +63,7 @@ func countCost(s *schedule.Schedule) (float64, error) {
 
 func searchConfig(t testing.TB, shape schedule.Shape, population, generations, images int) ga.Config {
 	t.Helper()
-	cfg, err := ga.NewConfig(ga.ModeECAD, shape, 7)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg := ga.NewConfig(shape, 7)
 	a := ga.DefaultNSGA2(shape.Cells(), 7)
 	a.PopulationSize, a.MutationChildProb = population, 0.7
 	cfg.Algorithm, cfg.Generations, cfg.Batch = a, generations, 2
