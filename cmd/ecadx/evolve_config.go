@@ -80,8 +80,8 @@ type seedSection struct {
 }
 
 type racingSection struct {
-	Rungs      []int   `toml:"rungs" doc:"Images after which a candidate is compared with the front; empty: no racing."`
-	Confidence float64 `toml:"confidence" doc:"Probability that a dropped candidate would have stayed behind."`
+	Rungs      []float64 `toml:"rungs" doc:"Shares of the search images after which a candidate is compared with the front, rounded up to whole batches; empty: no racing."`
+	Confidence float64   `toml:"confidence" doc:"Probability that a dropped candidate would have stayed behind."`
 }
 
 // latencySection is what a search by latency has measured.
@@ -99,7 +99,7 @@ func defaultEvolveConfig() evolveConfig {
 		Seeds: seedSection{Heuristics: []string{
 			"random:0.1:1", "random:0.2:1", "periods:1:2:1", "periods:1:3:1", "periods:1:4:1:19", "periods:1:2:2", "fora:2", "periods:2:4:2:19",
 			"periods:2:6:2", "fora:3", "periods:3:6:3", "fora:4", "periods:4:8:4", "fora:5", "fora:7"}, Dynamic: 16, Files: []string{}},
-		Racing: racingSection{Rungs: []int{8, 16}, Confidence: 0.95},
+		Racing: racingSection{Rungs: []float64{0.25, 0.5}, Confidence: 0.95},
 	}
 }
 
@@ -256,13 +256,12 @@ func (c *evolveConfig) validateMode(bad func(key, format string, args ...any) er
 	if n := c.Seeds.Dynamic; n < 0 || n > 1<<10 {
 		return bad("seeds.dynamic", "%d is out of range: use 0 to %d", n, 1<<10)
 	}
-	images := c.Prompts.Count * c.Prompts.ImagesPerPrompt
-	last := 1
-	for _, n := range c.Racing.Rungs {
-		if n <= last || n >= images {
-			return bad("racing.rungs", "%d: rungs ascend from 2 and stay below the %d images of the search", n, images)
+	last := 0.0
+	for _, share := range c.Racing.Rungs {
+		if !(share > last && share < 1) {
+			return bad("racing.rungs", "%v: shares ascend between 0 and 1", share)
 		}
-		last = n
+		last = share
 	}
 	if p := c.Racing.Confidence; !(p >= 0.5 && p < 1) {
 		return bad("racing.confidence", "%v is out of range: use 0.5 up to below 1", p)
@@ -373,8 +372,6 @@ func tomlValue(v any) string {
 	case []string:
 		return tomlList(v)
 	case []float64:
-		return tomlList(v)
-	case []int:
 		return tomlList(v)
 	}
 	return fmt.Sprint(v)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -62,7 +63,12 @@ func TestConfigErrors(t *testing.T) {
 		{"[model]\ndtype = \"fp16\"\n", `key "model.dtype"`},
 		{"[model]\nresolution = \"big\"\n", `key "model.resolution"`},
 		{"[model]\nguidance = nan\n", `key "model.guidance"`},
-		{"[search]\nmode = \"ecadx\"\n", "is not in this version"},
+		{"[search]\noperators = \"round\"\n", `key "search.operators"`},
+		{"[search]\nsurrogate = 0\n", `key "search.surrogate"`},
+		{"[seeds]\ndynamic = -1\n", `key "seeds.dynamic"`},
+		{"[racing]\nrungs = [0.5, 0.25]\n", `key "racing.rungs"`},
+		{"[racing]\nrungs = [nan]\n", `key "racing.rungs"`},
+		{"[racing]\nconfidence = 1.0\n", `key "racing.confidence"`},
 		{"[search]\nmode = \"random\"\n", `key "search.mode"`},
 		{"[search]\npopulation = 1\n", `key "search.population"`},
 		{"[search]\ngenerations = 0\n", "never end"},
@@ -89,6 +95,21 @@ func TestConfigErrors(t *testing.T) {
 	}
 	if _, err := readEvolveConfig(filepath.Join(t.TempDir(), "none.toml")); codeOf(err) != exitBadInput || !strings.Contains(err.Error(), "ecadx init") {
 		t.Errorf("a missing file: %v", err)
+	}
+}
+
+func TestRungs(t *testing.T) {
+	for _, c := range []struct {
+		shares        []float64
+		images, batch int
+		want          []int
+	}{
+		{[]float64{0.25, 0.5}, 24, 4, []int{8, 12}}, {[]float64{0.25, 0.5}, 4, 4, nil}, {[]float64{0.25, 0.3}, 32, 8, []int{8, 16}},
+		{[]float64{0.01, 0.5, 0.99}, 8, 1, []int{4}}, {nil, 32, 4, nil},
+	} {
+		if got := rungs(c.shares, c.images, c.batch); !slices.Equal(got, c.want) {
+			t.Errorf("%v of %d images in batches of %d: %v, want %v", c.shares, c.images, c.batch, got, c.want)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"math"
 	"path/filepath"
 	"strings"
 	"time"
@@ -293,7 +294,7 @@ func (p *searchPlan) gaConfig(cost ga.CostModel) (ga.Config, error) {
 		if c.Algorithm, err = ga.NewStructured(p.shape, a); err != nil {
 			return c, err
 		}
-		c.Racing = ga.Racing{Rungs: p.cfg.Racing.Rungs, Confidence: p.cfg.Racing.Confidence}
+		c.Racing.Confidence = p.cfg.Racing.Confidence
 	}
 	c.Generations, c.MinDiff = s.Generations, s.MinDiff
 	c.Seeds, c.Baselines = p.seeds, p.baselines
@@ -309,7 +310,25 @@ func (p *searchPlan) gaConfig(cost ga.CostModel) (ga.Config, error) {
 			}
 		}
 	}
+	if mode == ga.ModeECADX {
+		c.Racing.Rungs = rungs(p.cfg.Racing.Rungs, len(c.Images), p.cfg.Model.Batch)
+	}
 	return c, c.Validate()
+}
+
+// rungs turns shares of the search images into numbers of images: whole batches of a device, so that the same numbers come out however many
+// devices work. A rung of fewer than 2 images cannot judge, one of all images has nothing to save; they are left out.
+func rungs(shares []float64, images, batch int) []int {
+	var out []int
+	last := 1
+	for _, share := range shares {
+		n := (int(math.Ceil(share*float64(images))) + batch - 1) / batch * batch
+		if n > last && n < images {
+			out = append(out, n)
+			last = n
+		}
+	}
+	return out
 }
 
 // timedSearch ends a search when its time is over: it proposes nothing for a generation that the log does not hold yet.

@@ -122,6 +122,42 @@ func TestEvolve(t *testing.T) {
 	succeed(t, dir, "generate", "-p", ringPrompt, "--steps", "4", "--schedule", filepath.Join("s", front.Front[0].File), "--out", "p.png")
 }
 
+// TestEvolveECADX runs a small search of mode ecadx to its end, killed in between and not at all, on one device and on all: the same front.
+func TestEvolveECADX(t *testing.T) {
+	needsModel(t)
+	dir := t.TempDir()
+	text := strings.Replace(smallSearch, "[search]\n", "[search]\nmode = \"ecadx\"\n", 1)
+	text = strings.Replace(text, "count = 4", "count = 8", 1) + "dynamic = 3\n[racing]\nrungs = [0.5]\n"
+	writeTestFile(t, filepath.Join(dir, "x.toml"), text)
+	front := succeedJSON[study.Front](t, dir, "evolve", "x.toml")
+	if len(front.Seeds) < 5 || len(front.Seeds) > 7 || !strings.HasPrefix(front.Seeds[0].Name, "dynamic:") {
+		t.Errorf("%d seeds, the first is %q", len(front.Seeds), front.Seeds[0].Name)
+	}
+	whole := readTestFile(t, filepath.Join(dir, "x", "front.json"))
+	cmd, rest := start(t, dir, "generation 2/", "evolve", "x.toml", "--out", "killed", "--threads", "1")
+	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-rest
+	cmd.Wait()
+	succeed(t, dir, "evolve", "--resume", "--out", "killed")
+	if got := readTestFile(t, filepath.Join(dir, "killed", "front.json")); !bytes.Equal(got, whole) {
+		t.Errorf("killed it ends with another front:\n%s\nwant\n%s", got, whole)
+	}
+	// The seeds alone, and a study whose seeds are damaged.
+	seeds := succeedJSON[struct {
+		Seeds []seedEntry `json:"seeds"`
+	}](t, dir, "evolve", "x.toml", "--seeds-only", "--out", "seeds")
+	for i, s := range seeds.Seeds {
+		f, err := schedule.ReadFile(filepath.Join(dir, "seeds", s.File))
+		if err != nil || f.Schedule().Hash().String() != s.Hash || !(s.MACsRatio > 1) {
+			t.Errorf("seed %d: %+v: %v", i, s, err)
+		}
+	}
+	writeTestFile(t, filepath.Join(dir, "killed", "inputs", "dynamic.json"), "[{]")
+	refuse(t, dir, exitBadInput, "damaged", "evolve", "--resume", "--out", "killed")
+}
+
 func fileExists(dir, name string) bool {
 	_, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name)))
 	return err == nil
