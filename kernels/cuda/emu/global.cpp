@@ -139,12 +139,9 @@ void Machine::global_read(Lane& l, const void* p, u32 bytes, Site site, bool rea
     }
     g.unique_read += static_cast<u64>(__builtin_popcount(mask & ~w.read_mask));
     w.read_mask |= mask;
-    if (w.read_block == me) {
-      if (w.read_warp != l.warp_index) w.read_lane = kAnyLane;  // of several warps the last is kept
-      else if (w.read_lane != l.lane) w.read_lane = kAnyLane;
-    } else {
-      w.read_lane = static_cast<u8>(l.lane);
-    }
+    // Of several readers the last is kept; it stands for those that are not ordered before it as "some lane".
+    const bool alone = w.read_block != me || ordered(l, w.read_warp, w.read_clock, w.read_lane);
+    w.read_lane = alone ? static_cast<u8>(l.lane) : kAnyLane;
     w.read_block = w.read_block && w.read_block != me ? kManyBlocks : me;
     w.read_warp = static_cast<u8>(l.warp_index), w.read_clock = l.warp->time;
   }

@@ -60,6 +60,7 @@ bool receive(int fd, void* data, size_t bytes) {
   for (size_t i = first; i < probes.size(); ++i) {
     Result r;
     if (!opened.is_ok()) {
+      r.verdict = opened.code() == ECAD_NO_DEVICE ? kSkipped : kFailed;
       r.text = opened.message();
     } else if (!runner.can_run(probes[i])) {
       r.verdict = kSkipped;

@@ -196,6 +196,143 @@ TEST(small_kernels) {
   CHECK(RUN(unwritten, 33, 1).has(Fault::kLaunch));
 }
 
+// ---- small kernels of sm_90a -------------------------------------------------------------------------------------------------
+
+struct BulkParams {
+  uint32_t* out;
+  TensorMap map;                   // of out: rows of 32 words, boxes of 8 x 32
+  const TensorMap* map_in_memory;  // the same
+};
+
+template <class F>
+emu::Report run_bulk(uint32_t threads, F kernel) {
+  Buffer out(4096), map(sizeof(TensorMap));
+  BulkParams p = {out.as<uint32_t>(), {}, map.as<TensorMap>()};
+  TensorMapDesc d;
+  d.type = MapType::kF32;
+  d.base = out.as<void>();
+  d.dims[0] = d.dims[1] = 32;
+  d.strides[0] = 128;
+  d.box[0] = 8, d.box[1] = 32;
+  if (!emu::encode_tensor_map(d, &p.map).is_ok()) return {};
+  *map.as<TensorMap>() = p.map;
+  return kernel(LaunchShape{{1}, threads, 32768}, p);
+}
+#define RUN_BULK(name, threads) run_bulk(threads, [](const LaunchShape& s, const BulkParams& p) { return emu::run<name>(s, p); })
+
+ECAD_DEVICE ptx::u32 new_barrier(ptx::u32 at) {
+  if (ptx::thread_id() == 0) {
+    ptx::mbarrier_init(at, 1);
+    ptx::fence_mbarrier_init();
+  }
+  ptx::block_sync();
+  return at;
+}
+
+enum class Skip { kNothing, kProxyFence, kReadWait, kAcquire, kReuseFence };
+
+// Fills 1 KB, stores it by a bulk copy, fills it again.
+template <Skip skip>
+ECAD_KERNEL store_twice(ECAD_PARAMS(BulkParams) p) {
+  const ptx::u32 smem = ptx::smem_base();
+  for (ptx::u32 round = 0; round < 2; ++round) {
+    ptx::st_shared(smem + 4 * ptx::thread_id(), round);
+    if (skip != Skip::kProxyFence) ptx::fence_proxy_async();
+    ptx::block_sync();
+    if (ptx::thread_id() == 0) {
+      ptx::tma_store(&p.map, smem, 8 * ptx::i32(round), 0);
+      ptx::bulk_commit();
+      if (skip != Skip::kReadWait) ptx::bulk_wait_read<0>();
+    }
+    ptx::block_sync();
+  }
+  if (ptx::thread_id() == 0) ptx::bulk_wait<0>();
+}
+
+template <Skip skip>
+ECAD_KERNEL load_by_map_in_memory(ECAD_PARAMS(BulkParams) p) {
+  const ptx::u32 smem = ptx::smem_base(), bar = new_barrier(smem + 8192);
+  if (ptx::thread_id() != 0) return;
+  if (skip != Skip::kAcquire) ptx::tensormap_acquire(p.map_in_memory);
+  ptx::mbarrier_arrive_expect(bar, 1024);
+  ptx::tma_load(smem, p.map_in_memory, bar, 0, 0);
+  ptx::mbarrier_wait(bar, 0);
+  ptx::st_global(p.out + 512, ptx::ld_shared<ptx::u32>(smem));
+}
+
+// Generic stores, then a bulk load to the same place.
+template <Skip skip>
+ECAD_KERNEL overwrite(ECAD_PARAMS(BulkParams) p) {
+  const ptx::u32 smem = ptx::smem_base(), bar = new_barrier(smem + 8192);
+  ptx::st_shared(smem + 4 * ptx::thread_id(), 0u);
+  if (skip != Skip::kReuseFence) ptx::fence_proxy_async();
+  ptx::block_sync();
+  if (ptx::thread_id() == 0) {
+    ptx::mbarrier_arrive_expect(bar, 128);
+    ptx::bulk_load(smem, p.out, 128, bar);
+  }
+  ptx::mbarrier_wait(bar, 0);
+}
+
+// The reader awaits the phase before the one that it needs.
+template <ptx::u32 parity>
+ECAD_KERNEL read_phase(ECAD_PARAMS(BulkParams) p) {
+  const ptx::u32 smem = ptx::smem_base(), bar = new_barrier(smem + 8192);
+  if (ptx::thread_id() == 0) {
+    ptx::mbarrier_arrive_expect(bar, 128);
+    ptx::bulk_load(smem, p.out, 128, bar);
+  }
+  ptx::mbarrier_wait(bar, parity);
+  ptx::st_global(p.out + 512 + ptx::thread_id(), ptx::ld_shared<ptx::u32>(smem + 4 * ptx::lane_id()));
+}
+
+// Operands put down by ordinary stores.
+template <Skip skip, ptx::u32 misplaced, bool one_branch>
+ECAD_KERNEL multiply(ECAD_PARAMS(BulkParams)) {
+  const ptx::u32 smem = ptx::smem_base();
+  for (ptx::u32 i = 0; i < 16; ++i) ptx::st_shared(smem + 16 * (ptx::thread_id() + 128 * i), ptx::u32x4{});
+  if (skip != Skip::kProxyFence) ptx::fence_proxy_async();
+  ptx::block_sync();
+  ptx::f32 acc[4] = {};
+  ptx::wgmma_fence(acc);
+  const ptx::u64 a = ptx::smem_descriptor(smem + misplaced, Swizzle::k128, 0, 1024), b = ptx::smem_descriptor(smem + 16384, Swizzle::k128, 0, 1024);
+  if (one_branch || ptx::warp_id() < 2)
+    ptx::wgmma_ss<8>(acc, a, b, true);
+  else
+    ptx::wgmma_ss<8>(acc, a, b, true);
+  ptx::wgmma_commit();
+  ptx::wgmma_wait<0>(acc);
+}
+
+ECAD_KERNEL too_many_registers(ECAD_PARAMS(BulkParams)) {
+  if (ptx::warp_id() < 4)
+    ptx::setmaxnreg_inc<256>();
+  else
+    ptx::setmaxnreg_inc<248>();
+  if (ptx::warp_id() >= 8) return;
+}
+
+TEST(small_kernels_of_sm90) {
+  for_timings([] {
+    CHECK_EQ(RUN_BULK(store_twice<Skip::kNothing>, 256).text(), "");
+    CHECK(RUN_BULK(store_twice<Skip::kProxyFence>, 256).has(Fault::kProxy));
+    CHECK(RUN_BULK(store_twice<Skip::kReadWait>, 256).has(Fault::kPending));
+    CHECK_EQ(RUN_BULK(load_by_map_in_memory<Skip::kNothing>, 32).text(), "");
+    CHECK(RUN_BULK(load_by_map_in_memory<Skip::kAcquire>, 32).has(Fault::kTensorMap));
+    CHECK(RUN_BULK(overwrite<Skip::kReuseFence>, 64).has(Fault::kProxy));
+    CHECK_EQ(RUN_BULK(overwrite<Skip::kNothing>, 64).text(), "");
+    CHECK_EQ(RUN_BULK(read_phase<0>, 64).text(), "");
+    const emu::Report early = RUN_BULK(read_phase<1>, 64);  // data that landed at once make the wait one for the phase after
+    CHECK(early.has(Fault::kPending) || early.has(Fault::kDeadlock));
+    CHECK_EQ((RUN_BULK((multiply<Skip::kNothing, 0, true>), 128).text()), "");
+    CHECK((RUN_BULK((multiply<Skip::kProxyFence, 0, true>), 128).has(Fault::kProxy)));
+    CHECK((RUN_BULK((multiply<Skip::kNothing, 256, true>), 128).has(Fault::kWgmma)));
+    CHECK((RUN_BULK((multiply<Skip::kNothing, 0, false>), 128).has(Fault::kDivergence)));
+    CHECK(RUN_BULK(too_many_registers, 256).has(Fault::kWgmma) == false);
+    CHECK(RUN_BULK(too_many_registers, 384).has(Fault::kWgmma));
+  });
+}
+
 TEST(a_deadlock_says_who_waits_where) {
   const std::string text = RUN(skipped_barrier, 96, 1).text();
   CHECK(text.find("threads 0-31, 64-95 wait in faults.cpp:") != std::string::npos);
