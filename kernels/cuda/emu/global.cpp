@@ -76,7 +76,7 @@ bool in_device_memory(const void* p) {
 
 void Machine::begin_launch_memory() {
   GlobalMemory& g = memory();
-  if (g.pages.size() > (64 << 20) / kPageBytes) g.pages.clear();  // the shadow is seven times the memory it describes
+  if (g.pages.size() > (64 << 20) / kPageBytes) g.pages.clear();  // the shadow is ten times the memory it describes
   ++g.launch;
   g.last_number = ~u64{0};
   g.hit_begin = g.hit_end = 0;
@@ -128,22 +128,24 @@ void Machine::global_read(Lane& l, const void* p, u32 bytes, Site site, bool rea
   for (u64 a = begin & ~u64{3}; a < end; a += 4) {
     GlobalWord& w = global_word(a);
     const u8 mask = touched(a, begin, end);
-    if (w.write_block && (w.write_mask & mask)) {
-      if (w.write_block != me) {
-        if (!w.atomic) fault(Fault::kBlocks, site, "read of global memory that another block of the launch wrote (line " + std::to_string(w.write_line) + ")");
-      } else if (read_only) {
-        fault(Fault::kRace, site, "read through the read-only path of what this launch wrote (line " + std::to_string(w.write_line) + ")");
-      } else if (!w.atomic && !ordered(l, w.write_warp, w.write_clock, w.write_lane)) {
-        fault(Fault::kRace, site, "read of global memory without synchronisation after the write by " + who(w.write_warp, w.write_lane, w.write_line));
-      }
+    const bool written = w.write_block && (w.write_mask & mask);
+    if (written && w.write_block != me && !w.atomic)
+      fault(Fault::kBlocks, site, "read of global memory that another block of the launch wrote (line " + std::to_string(w.write_line) + ")");
+    if (written && w.write_block == me && read_only)
+      fault(Fault::kRace, site, "read through the read-only path of what this launch wrote (line " + std::to_string(w.write_line) + ")");
+    for (u32 i = 0; i < 2; ++i) {
+      if (!(mask >> 2 * i & 3)) continue;
+      GlobalWord::Half& h = w.halves[i];
+      if (written && w.write_block == me && (w.write_mask >> 2 * i & 3) && !w.atomic && !ordered(l, h.write_warp, h.write_clock, h.write_lane))
+        fault(Fault::kRace, site, "read of global memory without synchronisation after the write by " + who(h.write_warp, h.write_lane, w.write_line));
+      // Of several readers the last is kept; it stands for those that are not ordered before it as "some lane".
+      const bool alone = w.read_block != me || ordered(l, h.read_warp, h.read_clock, h.read_lane);
+      h.read_lane = alone ? static_cast<u8>(l.lane) : kAnyLane;
+      h.read_warp = static_cast<u8>(l.warp_index), h.read_clock = l.warp->time;
     }
     g.unique_read += static_cast<u64>(__builtin_popcount(mask & ~w.read_mask));
     w.read_mask |= mask;
-    // Of several readers the last is kept; it stands for those that are not ordered before it as "some lane".
-    const bool alone = w.read_block != me || ordered(l, w.read_warp, w.read_clock, w.read_lane);
-    w.read_lane = alone ? static_cast<u8>(l.lane) : kAnyLane;
     w.read_block = w.read_block && w.read_block != me ? kManyBlocks : me;
-    w.read_warp = static_cast<u8>(l.warp_index), w.read_clock = l.warp->time;
   }
 }
 
@@ -155,20 +157,22 @@ void Machine::global_write(Lane& l, const void* p, u32 bytes, Site site, bool at
   for (u64 a = begin & ~u64{3}; a < end; a += 4) {
     GlobalWord& w = global_word(a);
     const u8 mask = touched(a, begin, end);
-    const bool overlap = w.write_block && (w.write_mask & mask) && !(atomic && w.atomic);
-    if (overlap && w.write_block != me)
+    const bool written = w.write_block && (w.write_mask & mask) && !(atomic && w.atomic), was_read = w.read_block && (w.read_mask & mask) && !atomic;
+    if (written && w.write_block != me)
       fault(Fault::kBlocks, site, "write to global memory that another block of the launch wrote (line " + std::to_string(w.write_line) + ")");
-    else if (overlap && !ordered(l, w.write_warp, w.write_clock, w.write_lane))
-      fault(Fault::kRace, site, "write to global memory without synchronisation after the write by " + who(w.write_warp, w.write_lane, w.write_line));
-    if (w.read_block && (w.read_mask & mask) && !atomic) {
-      if (w.read_block != me) fault(Fault::kBlocks, site, "write to global memory that another block of the launch read");
-      else if (!ordered(l, w.read_warp, w.read_clock, w.read_lane))
-        fault(Fault::kRace, site, "write to global memory without synchronisation after the read by " + who(w.read_warp, w.read_lane, 0));
+    if (was_read && w.read_block != me) fault(Fault::kBlocks, site, "write to global memory that another block of the launch read");
+    for (u32 i = 0; i < 2; ++i) {
+      if (!(mask >> 2 * i & 3)) continue;
+      GlobalWord::Half& h = w.halves[i];
+      if (written && w.write_block == me && (w.write_mask >> 2 * i & 3) && !ordered(l, h.write_warp, h.write_clock, h.write_lane))
+        fault(Fault::kRace, site, "write to global memory without synchronisation after the write by " + who(h.write_warp, h.write_lane, w.write_line));
+      if (was_read && w.read_block == me && (w.read_mask >> 2 * i & 3) && !ordered(l, h.read_warp, h.read_clock, h.read_lane))
+        fault(Fault::kRace, site, "write to global memory without synchronisation after the read by " + who(h.read_warp, h.read_lane, 0));
+      h.write_warp = static_cast<u8>(l.warp_index), h.write_lane = static_cast<u8>(l.lane), h.write_clock = l.warp->time;
     }
     g.unique_written += static_cast<u64>(__builtin_popcount(mask & ~(w.write_block ? w.write_mask : 0)));
     w.write_mask = static_cast<u8>(w.write_block ? w.write_mask | mask : mask);
     w.write_block = me;
-    w.write_warp = static_cast<u8>(l.warp_index), w.write_lane = static_cast<u8>(l.lane), w.write_clock = l.warp->time;
     w.write_line = static_cast<u16>(site.line);
     w.atomic = atomic;
   }

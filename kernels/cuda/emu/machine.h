@@ -56,11 +56,14 @@ struct Word {
   u16 write_line = 0, read_line = 0;
 };
 
-// A word of global memory during one launch.
+// A word of global memory during one launch. Threads are known for each half, because bfloat16 elements have threads of their own.
 struct GlobalWord {
+  struct Half {
+    u32 write_clock = 0, read_clock = 0;
+    u8 write_warp = 0, write_lane = 0, read_warp = 0, read_lane = 0;
+  };
+  Half halves[2];
   u32 write_block = 0, read_block = 0;  // block number + 1; 0: none; kManyBlocks
-  u32 write_clock = 0, read_clock = 0;
-  u8 write_warp = 0, write_lane = 0, read_warp = 0, read_lane = 0;
   bool atomic = false;
   u8 read_mask = 0, write_mask = 0;     // bytes of the word
   u16 write_line = 0;

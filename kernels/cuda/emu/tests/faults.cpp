@@ -142,6 +142,20 @@ ECAD_KERNEL blocks_read(ECAD_PARAMS(WordParams) p) {
   ptx::st_global(p.out + me, me);
   if (ptx::block_x() == 1) ptx::st_global(p.out + me, ptx::ld_global<ptx::u32>(p.out + me - 32));
 }
+ECAD_KERNEL halves_in_place(ECAD_PARAMS(WordParams) p) {  // correct: each thread has an element of 2 bytes
+  ptx::bf16* x = reinterpret_cast<ptx::bf16*>(p.out) + ptx::thread_id();
+  ptx::st_global(x, ptx::to_bf16(1.0f));
+  ptx::st_global(x, ptx::to_bf16(2 * ptx::to_f32(ptx::ld_global<ptx::bf16>(x))));
+}
+ECAD_KERNEL read_by_all_then_written(ECAD_PARAMS(WordParams) p) {  // correct: a barrier lies between
+  const ptx::u32 other = ptx::ld_global<ptx::u32>(p.out + (ptx::thread_id() ^ 33));
+  ptx::block_sync();
+  ptx::st_global(p.out + ptx::thread_id(), ptx::ld_global<ptx::u32>(p.out + ptx::thread_id()) + other);
+}
+ECAD_KERNEL written_while_read(ECAD_PARAMS(WordParams) p) {
+  const ptx::u32 other = ptx::ld_global<ptx::u32>(p.out + (ptx::thread_id() ^ 33));
+  ptx::st_global(p.out + ptx::thread_id(), other);
+}
 ECAD_KERNEL blocks_add(ECAD_PARAMS(WordParams) p) { ptx::atomic_add(p.out, 1u); }
 ECAD_KERNEL read_only_path(ECAD_PARAMS(WordParams) p) {
   ptx::st_global(p.out + ptx::lane_id(), 1u);
@@ -186,6 +200,9 @@ TEST(small_kernels) {
   CHECK_EQ(RUN(blocks_collide, 32, 1).text(), "");
   CHECK(RUN(blocks_read, 32, 2).has(Fault::kBlocks));
   CHECK_EQ(RUN(blocks_add, 64, 3).text(), "");
+  CHECK_EQ(RUN(halves_in_place, 64, 1).text(), "");
+  CHECK_EQ(RUN(read_by_all_then_written, 64, 1).text(), "");
+  CHECK(RUN(written_while_read, 64, 1).has(Fault::kRace));
   CHECK(RUN(read_only_path, 32, 1).has(Fault::kRace));
   CHECK(RUN(open_copy, 32, 1).has(Fault::kExit));
   CHECK(RUN(arrives_twice, 32, 1).has(Fault::kMbarrier));
