@@ -36,4 +36,33 @@ inline Case attention_case(const AttentionShape& s) {
   return c;
 }
 
+// Outliers: N(0,1) + N(0,100) with probability 0.001.
+inline Case with_outliers(Case c) {
+  c.name += " outliers";
+  for (size_t i = 0; i < 3; ++i)
+    for (size_t k = 0; k < c.in[i].values.size(); k += 997) c.in[i].values[k] = rounded(c.in[i].values[k] + 10 * c.random.normal(), c.in[i].dtype);
+  return c;
+}
+
+// Equal scores and integer values: exact sums.
+inline Case with_exact_sums(Case c) {
+  c.name += " exact";
+  c.exact = true;
+  std::fill(c.in[0].values.begin(), c.in[0].values.end(), 0.0);
+  for (double& v : c.in[2].values) v = static_cast<double>(c.random.below(9) - 4);
+  return c;
+}
+
+// Key counts outside 1..20 are errors that name them.
+inline void check_bad_counts(Backend& cuda, DType t) {
+  for (const int32_t count : {0, 21, -5}) {
+    ++checks;
+    Case c = attention_case({1, 1, 64, 4, 20, t, false, true, false, false});
+    c.name = "a key count outside 1..20";
+    c.in[3].values[0] = count;
+    const Outcome o = run_case(c, cuda, false);
+    if (o.status.code() != ECAD_INVALID_ARGUMENT || o.status.message().find(std::to_string(count)) == std::string::npos) fail(c, "status " + std::to_string(o.status.code()) + " \"" + o.status.message() + "\"");
+  }
+}
+
 }  // namespace op_test

@@ -57,20 +57,8 @@ void test_operands(const Backends& cuda, Backend& reference) {
       if (i % 200 < 140) c.in[4].values[i] = -std::numeric_limits<double>::infinity();
     check_case(c, cuda, reference);
   }
-  for (const DType t : {F, H}) {  // outliers: N(0,1) + N(0,100) with probability 0.001
-    Case c = attention_case({1, 2, 72, 70, 130, t, false, false, false, false});
-    c.name += " outliers";
-    for (size_t i = 0; i < 3; ++i)
-      for (size_t k = 0; k < c.in[i].values.size(); k += 997) c.in[i].values[k] = rounded(c.in[i].values[k] + 10 * c.random.normal(), t);
-    check_quiet(c, cuda, reference);
-  }
-  // equal scores and integer values: exact sums
-  Case exact = attention_case({2, 2, 72, 70, 64, H, true, false, false, false});
-  exact.name += " exact";
-  exact.exact = true;
-  std::fill(exact.in[0].values.begin(), exact.in[0].values.end(), 0.0);
-  for (double& v : exact.in[2].values) v = static_cast<double>(exact.random.below(9) - 4);
-  check_quiet(exact, cuda, reference);
+  for (const DType t : {F, H}) check_quiet(with_outliers(attention_case({1, 2, 72, 70, 130, t, false, false, false, false})), cuda, reference);
+  check_quiet(with_exact_sums(attention_case({2, 2, 72, 70, 64, H, true, false, false, false})), cuda, reference);
 }
 
 // Copies that land at once, at the wait, and in any order.
@@ -80,18 +68,6 @@ void test_landings(const Backends& cuda, Backend& reference) {
     check_quiet(attention_case({2, 1, 64, 70, 130, H, false, true, false, false}), cuda, reference);
     check_quiet(attention_case({1, 1, 200, 70, 200, H, true, false, false, false}), cuda, reference);
   });
-}
-
-void test_counts(Backend& cuda) {
-  for (const DType t : {F, H})
-    for (const int32_t count : {0, 21, -5}) {
-      ++checks;
-      Case c = attention_case({1, 1, 64, 4, 20, t, false, true, false, false});
-      c.name = "a key count outside 1..20";
-      c.in[3].values[0] = count;
-      const Outcome o = run_case(c, cuda, false);
-      if (o.status.code() != ECAD_INVALID_ARGUMENT || o.status.message().find(std::to_string(count)) == std::string::npos) fail(c, "status " + std::to_string(o.status.code()) + " \"" + o.status.message() + "\"");
-    }
 }
 
 // The formula of attention_mma.cuh and the products that it must do, nothing padded along a head dim of 72.
@@ -121,7 +97,7 @@ void body(const Backends& cuda, Backend& reference) {
   test_shapes(cuda, reference);
   test_operands(cuda, reference);
   test_landings(cuda, reference);
-  test_counts(*cuda[0]);
+  for (const DType t : {F, H}) check_bad_counts(*cuda[0], t);
   test_bytes(*cuda[0]);
   test_other_bytes(*cuda[0]);
 }

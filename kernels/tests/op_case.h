@@ -51,6 +51,7 @@ struct Case {
   std::array<double, 3> fattr = {};
   std::vector<Arg> in, out;
   double depth = 1;                 // length of the longest sum: float32 tolerance
+  bool persistent = false;          // operands lie in buffers of a state, which may be others at each step
   bool exact = false;               // equal to the reference on the same operands, bit for bit
   int alias = -1;                   // output 0 is this input's own memory
   Random random{1};

@@ -20,6 +20,7 @@
 // Not here     other dtypes, unaligned rows, scale <= 0, D > 128 (attention_tiled.cuh).
 #pragma once
 #include "attention.h"
+#include "attention_count.cuh"
 #include "elements.cuh"
 
 namespace ecad::cuda {
@@ -245,14 +246,8 @@ ECAD_KERNEL ECAD_BOUNDS(C::kThreads) attention_mma(ECAD_PARAMS(AttentionParams) 
   enter(p.head);
   const int thread = static_cast<int>(ptx::thread_id()), lane = thread % 32, warp = thread / 32;
   const int first = static_cast<int>(ptx::block_x()) * C::kQueries, head = static_cast<int>(ptx::block_y()), sample = static_cast<int>(ptx::block_z());
-  int count = p.keys;
-  if (p.has_counts) {
-    count = ptx::ld_global<int32_t>(resolve<const int32_t>(p.head.frame, p.counts) + sample);
-    if (count < 1 || count > p.keys) {
-      if (thread == 0) fault(p.head, Fault::kKeyCount, count);
-      return;
-    }
-  }
+  const int count = key_count(p, sample, thread);
+  if (count == 0) return;
   const int64_t column = static_cast<int64_t>(head) * p.depth * 2;
   const int units = p.depth / 8;
   const char* k = resolve<const char>(p.head.frame, p.k.ref) + sample * p.k.batch + column;

@@ -21,6 +21,7 @@
 // Not here     bias, causal, scale <= 0, other head dims and dtypes (attention_mma.cuh and others).
 #pragma once
 #include "attention_sm90.h"
+#include "attention_count.cuh"
 #include "elements.cuh"
 
 namespace ecad::cuda {
@@ -309,14 +310,8 @@ ECAD_KERNEL ECAD_BOUNDS(C::Threads, 1) attention_sm90(ECAD_PARAMS(AttentionSm90P
   const AttentionParams& p = q.base;
   enter(p.head);
   const int thread = static_cast<int>(ptx::thread_id()), head = static_cast<int>(ptx::block_y()), sample = static_cast<int>(ptx::block_z());
-  int count = p.keys;
-  if (p.has_counts) {
-    count = ptx::ld_global<int32_t>(resolve<const int32_t>(p.head.frame, p.counts) + sample);
-    if (count < 1 || count > p.keys) {
-      if (thread == 0) fault(p.head, Fault::kKeyCount, count);
-      return;
-    }
-  }
+  const int count = key_count(p, sample, thread);
+  if (count == 0) return;
   const int tiles = (count + C::Keys - 1) / C::Keys;
   const u32 smem = ptx::smem_base();
   const Barriers bars = barriers_at<C::Stages>(smem + C::BarriersAt);

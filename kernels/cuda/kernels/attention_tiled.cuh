@@ -15,6 +15,7 @@
 // Not here     D > 512, float16, float64.
 #pragma once
 #include "attention.h"
+#include "attention_count.cuh"
 #include "elements.cuh"
 
 namespace ecad::cuda {
@@ -104,14 +105,8 @@ ECAD_KERNEL ECAD_BOUNDS(C::kThreads) attention_tiled_kernel(ECAD_PARAMS(Attentio
   enter(p.head);
   const int thread = static_cast<int>(ptx::thread_id()), tx = thread % 16, ty = thread / 16;
   const int first = static_cast<int>(ptx::block_x()) * C::kRows, head = static_cast<int>(ptx::block_y()), sample = static_cast<int>(ptx::block_z());
-  int count = p.keys;
-  if (p.has_counts) {
-    count = ptx::ld_global<int32_t>(resolve<const int32_t>(p.head.frame, p.counts) + sample);
-    if (count < 1 || count > p.keys) {
-      if (thread == 0) fault(p.head, Fault::kKeyCount, count);
-      return;
-    }
-  }
+  const int count = key_count(p, sample, thread);
+  if (count == 0) return;
   const auto base = [&](const TokenView& view) { return resolve<char>(p.head.frame, view.ref) + sample * view.batch + static_cast<int64_t>(head) * p.depth * elem_bytes(view.elem); };
   const char *q = base(p.q), *k = base(p.k), *v = base(p.v);
   const char* bias = p.bias.present ? resolve<const char>(p.head.frame, p.bias.ref) + head * p.bias.batch : nullptr;

@@ -10,7 +10,7 @@
 //              warpgroup, of which one thread works, fills a ring of Stages stages of x [TileM, 64] and w [TileN, 64], both in 128-byte lines
 //              with the 128-byte swizzle; Consumers warpgroups multiply, each TileM / Consumers rows of the tile (one or two m64nNk16 per step),
 //              with one group of wgmma under way while the stage before it is handed back. While consumers store a tile the producer loads the
-//              next. Registers: 40 for the producer; 232 for each of 2 consumers, 152 for each of 3. Results leave by stmatrix (bfloat16) or st.shared
+//              next. Registers: 40 for the producer; 232 for each of 2 consumers, 152 for each of 3 (with one, what the compiler gives). Results leave by stmatrix (bfloat16) or st.shared
 //              through 16 lines of 128 bytes a warp, and 16-byte stores of whole lines. Shared memory: ring + 2304 or 2560 bytes a consumer warp +
 //              barriers, at most 227 KB.
 // Expected     reads 128 k_tiles (tiles_n m + tiles_m n) bytes (less where a part ends inside a line) + 4 n tiles_m for the bias through L2, writes
@@ -36,12 +36,12 @@ struct LinearSm90Config {
   static constexpr int StagingPitch = sizeof(Y) == 2 ? 144 : 160, StagingBytes = 16 * StagingPitch;  // of a warp: 16 lines of 128 bytes, free of bank conflicts
   static constexpr int StagingAt = Stages * StageBytes, BarriersAt = StagingAt + 4 * Consumers * StagingBytes;
   static constexpr int SmemBytes = BarriersAt + 16 * Stages;
-  static constexpr int ConsumerRegisters = Consumers == 2 ? 232 : 152, ProducerRegisters = 40;
+  static constexpr int ConsumerRegisters = Consumers == 2 ? 232 : 152, ProducerRegisters = 40;  // of one consumer: what the compiler gives
   static_assert(TileM == 64 * Blocks * Consumers, "a consumer owns whole m64 blocks");
   static_assert(TileM <= 256 && TileN <= 256, "boxes of tensor maps have at most 256 rows");
   static_assert(TileN % (Gated ? 32 : 16) == 0, "stmatrix stores pairs of 8 columns");
   static_assert(SmemBytes <= 227 * 1024, "a block of an sm_90 has 227 KB");
-  static_assert(128 * (ProducerRegisters + Consumers * ConsumerRegisters) <= 65536, "registers of a multiprocessor");
+  static_assert(Consumers == 1 || 128 * (ProducerRegisters + Consumers * ConsumerRegisters) <= 65536, "registers of a multiprocessor");
 };
 
 #if defined(ECAD_SM90A)
@@ -194,10 +194,10 @@ ECAD_KERNEL ECAD_BOUNDS(C::Threads, 1) linear_sm90(ECAD_PARAMS(LinearSm90Params)
   }
   ptx::block_sync();
   if (group == 0) {
-    ptx::setmaxnreg_dec<C::ProducerRegisters>();
+    if constexpr (C::Consumers > 1) ptx::setmaxnreg_dec<C::ProducerRegisters>();
     if (thread == 0) linear_produce<C>(q, smem, full, empty);
   } else {
-    ptx::setmaxnreg_inc<C::ConsumerRegisters>();
+    if constexpr (C::Consumers > 1) ptx::setmaxnreg_inc<C::ConsumerRegisters>();
     linear_consume<C>(q.linear, smem, full, empty, group - 1);
   }
 #else
