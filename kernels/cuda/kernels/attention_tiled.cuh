@@ -99,7 +99,7 @@ ECAD_DEVICE void multiply_values(float (&y)[4][4], uint32_t smem, int tx, int ty
 }  // namespace attention_tiled
 
 template <class C>
-ECAD_KERNEL ECAD_BOUNDS(C::kThreads) attention_tiled_kernel(ECAD_PARAMS(AttentionParams) p) {
+ECAD_KERNEL ECAD_BOUNDS(C::kThreads, 1) attention_tiled_kernel(ECAD_PARAMS(AttentionParams) p) {
   using namespace attention_tiled;
   constexpr float kLog2e = 1.4426950408889634f;
   enter(p.head);
