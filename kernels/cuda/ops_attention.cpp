@@ -29,6 +29,7 @@ class Attention final : public CudaOp {
     p_.depth = b.op.attr[1];
     p_.causal = b.op.attr[2];
     p_.scale = static_cast<float>(b.op.fattr[0]);
+    if (p_.depth % kVector != 0) p_.q.wide = p_.k.wide = p_.v.wide = p_.y.wide = 0;  // later heads start anywhere
     if (p_.depth > kMaxHeadDim) return unsupported(text("attends with head dims up to ", kMaxHeadDim, ", not ", p_.depth));
     if (q.dims[0] > 65535 || q.dims[1] > 1 << 28 || k.dims[1] > 1 << 28) return unsupported(text("attends over at most 65535 samples of 2^28 tokens: q is ", dims_text(q), ", k ", dims_text(k)));
     batch_ = static_cast<int32_t>(q.dims[0]);

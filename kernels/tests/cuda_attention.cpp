@@ -17,6 +17,7 @@ void test_shapes(const Backends& cuda, Backend& reference) {
   // head dims of the models, of the miniature, between them, and those that only the tiled kernel takes
   for (const int64_t dim : {40, 64, 72, 80, 128, 5}) check({2, 2, dim, 33, 47, H, true, false, false, false});
   for (const int64_t dim : {8, 24, 32}) check_case(attention_case({2, 2, dim, 33, 47, H, true, false, false, false}), cuda, reference);  // conflicts in the staging of y
+  for (const DType t : {F, H}) check({2, 2, 36, 20, 30, t, true, false, false, false});  // rows are aligned, the second head's are not
   for (const int64_t dim : {5, 64, 72, 512}) check({1, 2, dim, 33, 47, F, true, false, false, false});
   check({1, 1, 512, 70, 80, H, true, false, false, false});  // the image decoder's
   for (const int64_t dim : {192, 200, 256, 384}) check({2, 1, dim, 65, 129, H, true, true, false, dim == 192});
