@@ -92,9 +92,56 @@ size_t attention_packed_bytes(int64_t keys, int64_t dim, bool dot16, size_t* k_b
   return *k_bytes + static_cast<size_t>(value_rows * pad_to(dim, W)) * 4;
 }
 
+#if ECAD_SIMD_LEVEL >= 2
+// 16 x 16 elements of 4 bytes; r[i] is row i.
+inline void transpose(vi* r) {
+  vi t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {  // r[i + j], 128-bit lane l: rows i..i+3 of column 4 l + j
+    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const vi even = _mm512_shuffle_i32x4(r[j], r[4 + j], 0x88), odd = _mm512_shuffle_i32x4(r[j], r[4 + j], 0xdd);
+    const vi even2 = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0x88), odd2 = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0xdd);
+    r[j] = _mm512_shuffle_i32x4(even, even2, 0x88);
+    r[4 + j] = _mm512_shuffle_i32x4(odd, odd2, 0x88);
+    r[8 + j] = _mm512_shuffle_i32x4(even, even2, 0xdd);
+    r[12 + j] = _mm512_shuffle_i32x4(odd, odd2, 0xdd);
+  }
+}
+
+// Keys in blocks: element(j, e) is a vector of elements e.. of key j, zeros past the last of `depth`.
+template <class E, class Element>
+void pack_keys(int64_t keys, int64_t depth, E* kp, const Element& element) {
+  for (int64_t j0 = 0; j0 < keys; j0 += kBlockKeys, kp += kBlockKeys * depth)
+    for (int64_t j = 0; j < kBlockKeys; j += W)
+      for (int64_t e = 0; e < depth; e += W) {
+        vi r[W];
+#pragma GCC unroll 16
+        for (int i = 0; i < W; ++i) r[i] = j0 + j + i < keys ? element(j0 + j + i, e) : _mm512_setzero_si512();
+        transpose(r);
+        for (int64_t i = 0; i < std::min<int64_t>(W, depth - e); ++i) _mm512_storeu_si512(kp + (e + i) * kBlockKeys + j, r[i]);
+      }
+}
+#endif
+
 template <class T>
 void pack_f32(const void* k, int64_t k_stride, const void* v, int64_t v_stride, int64_t keys, int64_t dim, float* kp, float* vp) {
   const int64_t width = pad_to(dim, W);
+#if ECAD_SIMD_LEVEL >= 2
+  pack_keys(keys, dim, kp, [&](int64_t j, int64_t d) {
+    return _mm512_castps_si512(get<T>(k, j * k_stride + d, static_cast<int>(std::min<int64_t>(W, dim - d))));
+  });
+#else
   for (int64_t j0 = 0; j0 < keys; j0 += kBlockKeys, kp += kBlockKeys * dim) {
     const int64_t here = std::min(kBlockKeys, keys - j0);
     for (int64_t j = 0; j < here; ++j)
@@ -107,47 +154,40 @@ void pack_f32(const void* k, int64_t k_stride, const void* v, int64_t v_stride, 
     if (here < kBlockKeys)
       for (int64_t d = 0; d < dim; ++d) std::fill(kp + d * kBlockKeys + here, kp + (d + 1) * kBlockKeys, 0.f);
   }
+#endif
   if (!vp) return;
   for (int64_t j = 0; j < keys; ++j)
     for (int64_t d = 0; d < width; d += W) store(vp + j * width + d, get<T>(v, j * v_stride + d, static_cast<int>(std::min<int64_t>(W, dim - d))));
 }
 
-// The pairs of a row of bfloat16; an odd last element is paired with zero.
-inline void copy_pairs(const char* from, int64_t dim, uint32_t* to, int64_t to_stride) {
-  for (int64_t p = 0; p < dim / 2; ++p) std::memcpy(to + p * to_stride, from + 4 * p, 4);
-  if (dim & 1) {
-    uint16_t last;
-    std::memcpy(&last, from + 2 * (dim - 1), 2);
-    to[dim / 2 * to_stride] = last;
-  }
+#if ECAD_SIMD_LEVEL >= 3
+// Elements e..e+31 of a row of bfloat16, zeros past the last of dim.
+inline vi load_pairs(const void* row, int64_t e, int64_t dim) {
+  const char* p = static_cast<const char*>(row) + 2 * e;
+  return dim - e >= 2 * W ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint32_t{1} << (dim - e)) - 1), p);
 }
 
 void pack_pairs(const void* k, int64_t k_stride, const void* v, int64_t v_stride, int64_t keys, int64_t dim, uint32_t* kp, uint32_t* vp) {
-  const int64_t width = pad_to(dim, W), depth = (dim + 1) / 2;
-  for (int64_t j0 = 0; j0 < keys; j0 += kBlockKeys, kp += kBlockKeys * depth) {
-    const int64_t here = std::min(kBlockKeys, keys - j0);
-    for (int64_t j = 0; j < here; ++j) copy_pairs(static_cast<const char*>(k) + 2 * (j0 + j) * k_stride, dim, kp + j, kBlockKeys);
-    if (here < kBlockKeys)
-      for (int64_t p = 0; p < depth; ++p) std::fill(kp + p * kBlockKeys + here, kp + (p + 1) * kBlockKeys, 0u);
-  }
+  const int64_t width = pad_to(dim, W);
+  pack_keys(keys, (dim + 1) / 2, kp, [&](int64_t j, int64_t pair) { return load_pairs(static_cast<const char*>(k) + 2 * j * k_stride, 2 * pair, dim); });
   for (int64_t j = 0; j < keys; j += 2, vp += width) {
-    const char *low = static_cast<const char*>(v) + 2 * j * v_stride, *high = j + 1 < keys ? low + 2 * v_stride : nullptr;
-    for (int64_t d = 0; d < dim; ++d) {
-      uint16_t a, b = 0;
-      std::memcpy(&a, low + 2 * d, 2);
-      if (high) std::memcpy(&b, high + 2 * d, 2);
-      vp[d] = static_cast<uint32_t>(a) | (static_cast<uint32_t>(b) << 16);
+    const char *low = static_cast<const char*>(v) + 2 * j * v_stride, *high = low + 2 * v_stride;
+    for (int64_t d = 0; d < width; d += W) {
+      const __mmask16 m = first(static_cast<int>(std::min<int64_t>(W, dim - d)));
+      vi pair = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, low + 2 * d));
+      if (j + 1 < keys) pair = _mm512_or_si512(pair, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, high + 2 * d)), 16));
+      _mm512_storeu_si512(vp + d, pair);
     }
-    std::fill(vp + dim, vp + width, 0u);
   }
 }
+#endif
 
 void attention_pack(const void* k, DType kt, int64_t k_stride, const void* v, DType vt, int64_t v_stride, int64_t keys, int64_t dim, bool dot16,
                     void* packed_k, void* packed_v) {
-  if (dot16) {
-    pack_pairs(k, k_stride, v, v_stride, keys, dim, static_cast<uint32_t*>(packed_k), static_cast<uint32_t*>(packed_v));
-    return;
-  }
+#if ECAD_SIMD_LEVEL >= 3
+  if (dot16) return pack_pairs(k, k_stride, v, v_stride, keys, dim, static_cast<uint32_t*>(packed_k), static_cast<uint32_t*>(packed_v));
+#endif
+  (void)dot16;
   float *kp = static_cast<float*>(packed_k), *vp = static_cast<float*>(packed_v);
   if (kt == vt) {
     ECAD_WITH_TYPE(kt, T, pack_f32<T>(k, k_stride, v, v_stride, keys, dim, kp, vp))
@@ -230,7 +270,8 @@ void attention_tile(const AttentionTile& t) {
     if (r >= rows) {
       std::fill(to, to + depth, E{});
     } else if constexpr (kPairs) {
-      copy_pairs(static_cast<const char*>(t.q) + 2 * r * t.q_stride, t.dim, to, 1);
+      to[depth - 1] = 0;  // an odd last element is paired with zero
+      std::memcpy(to, static_cast<const char*>(t.q) + 2 * r * t.q_stride, static_cast<size_t>(2 * t.dim));
     } else {
       ECAD_WITH_TYPE(t.q_dtype, T, unary_row<T, F32, Act::kNone>(row(t.q, r * t.q_stride, T{}), to, t.dim))
     }

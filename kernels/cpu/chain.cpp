@@ -1,5 +1,5 @@
-// Residual chains, row by row: the row is summed in float32 in the first-level cache, normalised and modulated there, and every operand is read once.
-// Group norm.
+// Residual chains, some rows at a time: they are summed in float32 in the first-level cache, normalised and modulated there, and every operand is read
+// once. Group norm.
 #include <algorithm>
 #include <cmath>
 
@@ -9,6 +9,7 @@ namespace ecad {
 namespace {
 
 constexpr int64_t kItemElements = 16384;  // elements of one operand in one item of a loop over rows
+constexpr int64_t kGroupElements = 4096;   // float32 sums kept in the first-level cache
 
 class ChainKernel final : public Kernel {
  public:
@@ -39,17 +40,18 @@ class ChainKernel final : public Kernel {
     batch_ = x.dims[0];
     tokens_ = x.dims[1];
     cols_ = x.dims[2];
-    // float32 row, pointers of the terms, and where each operand starts at run time
-    row_bytes_ = round_up(static_cast<size_t>(cols_) * sizeof(float), 64);
+    group_ = std::min(tokens_, std::max<int64_t>(1, kGroupElements / cols_));
+    // float32 rows, pointers of the terms, and where each operand starts at run time
+    sums_bytes_ = round_up(static_cast<size_t>(group_ * cols_) * sizeof(float), 64);
     bases_.resize(operands_.size());
-    return cx_.reserve(row_bytes_ + operands_.size() * sizeof(RowPtr));
+    return cx_.reserve(sums_bytes_ + operands_.size() * sizeof(RowsPtr));
   }
 
   Status run(const RunContext& c) override {
     for (size_t i = 0; i < operands_.size(); ++i) bases_[i] = operands_[i].source.present() ? operands_[i].source.data(c) : nullptr;
-    const int64_t group = std::max<int64_t>(1, kItemElements / cols_), rows = batch_ * tokens_;
-    cx_.each(ceil_div(rows, group), rows * cols_ * (terms_ + 2), [&](int64_t item, int32_t thread) {
-      for (int64_t r = item * group; r < std::min(rows, (item + 1) * group); ++r) run_row(c, r / tokens_, r % tokens_, thread);
+    const int64_t groups = ceil_div(tokens_, group_), all = batch_ * groups, per_item = std::max<int64_t>(1, kItemElements / (group_ * cols_));
+    cx_.each(ceil_div(all, per_item), batch_ * tokens_ * cols_ * (terms_ + 2), [&](int64_t item, int32_t thread) {
+      for (int64_t i = item * per_item; i < std::min(all, (item + 1) * per_item); ++i) run_group(c, i / groups, i % groups * group_, thread);
     });
     return Status::ok();
   }
@@ -66,33 +68,37 @@ class ChainKernel final : public Kernel {
     if (t.rank == 3) o->token = t.strides[1];
   }
 
-  void run_row(const RunContext& c, int64_t b, int64_t token, int32_t thread) const {
+  // Tokens [token, token + group_) of sample b, as far as there are.
+  void run_group(const RunContext& c, int64_t b, int64_t token, int32_t thread) const {
     char* scratch = cx_.scratch(thread);
-    auto* p = reinterpret_cast<RowPtr*>(scratch + row_bytes_);
+    auto* p = reinterpret_cast<RowsPtr*>(scratch + sums_bytes_);
     for (size_t i = 0; i < operands_.size(); ++i) {
       const Operand& o = operands_[i];
-      p[i] = bases_[i] ? RowPtr{at(bases_[i], o.source.dtype, b * o.batch + token * o.token), o.source.dtype} : RowPtr{};
+      const DType type = o.source.dtype;
+      p[i] = bases_[i] ? RowsPtr{at(bases_[i], type, b * o.batch + token * o.token), type, o.token * static_cast<int64_t>(dtype_size(type))} : RowsPtr{};
     }
-    const RowPtr* last = p + 1 + 2 * terms_;
-    ChainRow row = {};
-    row.cols = cols_;
-    row.x = p[0];
-    row.terms = p + 1;
-    row.num_terms = terms_;
-    if (sum_.present()) row.sum = out(c, sum_, b, token);
-    row.sum_dtype = sum_.dtype;
-    if (y_.present()) row.y = out(c, y_, b, token);
-    row.y_dtype = y_.dtype;
-    row.norm = norm_;
-    row.eps = eps_;
-    row.scale = last[0];
-    row.shift = last[1];
-    row.weight = last[2];
-    row.bias = last[3];
-    row.scratch = reinterpret_cast<float*>(scratch);
-    cx_.rows->chain(row);
+    const RowsPtr* last = p + 1 + 2 * terms_;
+    ChainRows rows = {};
+    rows.rows = std::min(group_, tokens_ - token);
+    rows.cols = cols_;
+    rows.x = p[0];
+    rows.terms = p + 1;
+    rows.num_terms = terms_;
+    if (sum_.present()) rows.sum = out(c, sum_, b, token, &rows.sum_step);
+    rows.sum_dtype = sum_.dtype;
+    if (y_.present()) rows.y = out(c, y_, b, token, &rows.y_step);
+    rows.y_dtype = y_.dtype;
+    rows.norm = norm_;
+    rows.eps = eps_;
+    rows.scale = last[0].row(0);
+    rows.shift = last[1].row(0);
+    rows.weight = last[2].row(0);
+    rows.bias = last[3].row(0);
+    rows.scratch = reinterpret_cast<float*>(scratch);
+    cx_.rows->chain(rows);
   }
-  static void* out(const RunContext& c, const Sink& s, int64_t b, int64_t token) {
+  static void* out(const RunContext& c, const Sink& s, int64_t b, int64_t token, int64_t* step) {
+    *step = s.tensor->strides[1] * static_cast<int64_t>(dtype_size(s.dtype));
     return at(s.data(c), s.dtype, b * s.tensor->strides[0] + token * s.tensor->strides[1]);
   }
 
@@ -103,8 +109,8 @@ class ChainKernel final : public Kernel {
   int32_t terms_ = 0;
   Norm norm_ = Norm::kNone;
   float eps_ = 0.f;
-  int64_t batch_ = 1, tokens_ = 1, cols_ = 1;
-  size_t row_bytes_ = 0;
+  int64_t batch_ = 1, tokens_ = 1, cols_ = 1, group_ = 1;
+  size_t sums_bytes_ = 0;
 };
 
 // Sums per channel of fixed runs of pixels, combined in order in float64; then one pass that normalises.

@@ -48,7 +48,6 @@ dnnl_status_t conv_desc(dnnl_primitive_desc_t* pd, dnnl_engine_t engine, DescRef
   return dnnl_convolution_forward_primitive_desc_create(pd, engine, dnnl_forward_inference, dnnl_convolution_direct, x, w, b, y, strides, dilates,
                                                         low, high, attr);
 }
-dnnl_status_t append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t kind, float alpha) { return dnnl_post_ops_append_eltwise(ops, kind, alpha, 0.f); }
 #else
 constexpr dnnl_cpu_isa_t kNoBound = dnnl_cpu_isa_all;
 using DescRef = const dnnl_memory_desc_t*;
@@ -85,9 +84,6 @@ dnnl_status_t conv_desc(dnnl_primitive_desc_t* pd, dnnl_engine_t engine, DescRef
   const dnnl_status_t s =
       dnnl_convolution_forward_desc_init(&op, dnnl_forward_inference, dnnl_convolution_direct, x, w, b, y, strides, low, high);
   return s == dnnl_success ? dnnl_primitive_desc_create(pd, &op, attr, engine, nullptr) : s;
-}
-dnnl_status_t append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t kind, float alpha) {
-  return dnnl_post_ops_append_eltwise(ops, 1.f, kind, alpha, 0.f);
 }
 #endif
 
@@ -126,27 +122,12 @@ using MemoryHandle = Handle<dnnl_memory_t, dnnl_memory_destroy>;
 using PrimitiveHandle = Handle<dnnl_primitive_t, dnnl_primitive_destroy>;
 using PrimitiveDescHandle = Handle<dnnl_primitive_desc_t, dnnl_primitive_desc_destroy>;
 using AttrHandle = Handle<dnnl_primitive_attr_t, dnnl_primitive_attr_destroy>;
-using PostOpsHandle = Handle<dnnl_post_ops_t, dnnl_post_ops_destroy>;
 
 dnnl_data_type_t data_type(DType t) { return t == DType::kBF16 ? dnnl_bf16 : dnnl_f32; }
 
-Status make_attr(Act act, AttrHandle* attr) {
+Status make_attr(AttrHandle* attr) {
   ECAD_DNNL(dnnl_primitive_attr_create(attr->put()), "attribute");
   ECAD_DNNL(dnnl_primitive_attr_set_scratchpad_mode(attr->get(), dnnl_scratchpad_mode_user), "attribute");
-  if (act == Act::kNone) return Status::ok();
-  dnnl_alg_kind_t kind = dnnl_eltwise_relu;
-  float alpha = 0.f;
-  switch (act) {
-    case Act::kGeluTanh: kind = dnnl_eltwise_gelu_tanh; break;
-    case Act::kGeluErf: kind = dnnl_eltwise_gelu_erf; break;
-    case Act::kSilu: kind = dnnl_eltwise_swish; alpha = 1.f; break;
-    case Act::kQuickGelu: kind = dnnl_eltwise_swish; alpha = 1.702f; break;
-    case Act::kRelu: case Act::kNone: break;
-  }
-  PostOpsHandle ops;
-  ECAD_DNNL(dnnl_post_ops_create(ops.put()), "post-op");
-  ECAD_DNNL(append_eltwise(ops.get(), kind, alpha), "post-op");
-  ECAD_DNNL(dnnl_primitive_attr_set_post_ops(attr->get(), ops.get()), "post-op");
   return Status::ok();
 }
 
@@ -274,7 +255,7 @@ Status OneDnnImpl::product_desc(const ProductShape& s, DescRef weights, Desc* x,
     weights = w.get();
   }
   AttrHandle attr;
-  ECAD_TRY(make_attr(s.act, &attr));
+  ECAD_TRY(make_attr(&attr));
   ECAD_DNNL(matmul_desc(pd->put(), engine_.get(), x->get(), weights, s.bias ? bias->get() : nullptr, y->get(), attr.get()), "product");
   return Status::ok();
 }
@@ -293,7 +274,7 @@ Status OneDnnImpl::filter_desc(const ConvShape& s, DescRef weights, Desc* x, Des
     weights = w.get();
   }
   AttrHandle attr;
-  ECAD_TRY(make_attr(Act::kNone, &attr));
+  ECAD_TRY(make_attr(&attr));
   ECAD_DNNL(conv_desc(pd->put(), engine_.get(), x->get(), weights, s.bias ? bias->get() : nullptr, y->get(), step, low, high, attr.get()),
             "convolution");
   return Status::ok();
@@ -318,7 +299,7 @@ Status OneDnnImpl::pack(DescRef from, DescRef to, const void* data, std::shared_
   MemoryHandle source;
   ECAD_DNNL(dnnl_memory_create(source.put(), from, engine_.get(), const_cast<void*>(data)), "weight");
   AttrHandle attr;
-  ECAD_TRY(make_attr(Act::kNone, &attr));
+  ECAD_TRY(make_attr(&attr));
   PrimitiveDescHandle pd;
   ECAD_DNNL(dnnl_reorder_primitive_desc_create(pd.put(), from, engine_.get(), desc, engine_.get(), attr.get()), "weight layout");
   const DescRef scratch_desc = dnnl_primitive_desc_query_md(pd.get(), dnnl_query_scratchpad_md, 0);
@@ -338,7 +319,7 @@ Status OneDnnImpl::pack(DescRef from, DescRef to, const void* data, std::shared_
 Status OneDnnImpl::pack_product(Compute compute, int64_t n, int64_t k, const void* w, std::shared_ptr<PackedWeights>* out) {
   Desc x, bias, y, from;
   PrimitiveDescHandle pd;
-  ECAD_TRY(product_desc({kLayoutRows, n, k, compute, compute_dtype(compute), Act::kNone, false}, nullptr, &x, &bias, &y, &pd));
+  ECAD_TRY(product_desc({kLayoutRows, n, k, compute, compute_dtype(compute), false}, nullptr, &x, &bias, &y, &pd));
   const dnnl_dims_t dims = {k, n}, strides = {1, k};
   ECAD_DNNL(from.strided(2, dims, data_type(compute_dtype(compute)), strides), "weight");
   return pack(from.get(), dnnl_primitive_desc_query_md(pd.get(), dnnl_query_weights_md, 0), w, out);
@@ -355,8 +336,7 @@ Status OneDnnImpl::pack_filter(const ConvShape& s, const void* w, std::shared_pt
 
 Status OneDnnImpl::product(const ProductShape& s, const PackedWeights& weights, std::shared_ptr<Primitive>* out) {
   const Packed& packed = static_cast<const Packed&>(weights);
-  const Key key = {0, s.m, s.n, s.k, static_cast<int64_t>(s.compute), static_cast<int64_t>(s.dst), static_cast<int64_t>(s.act), s.bias,
-                   packed.layout};
+  const Key key = {0, s.m, s.n, s.k, static_cast<int64_t>(s.compute), static_cast<int64_t>(s.dst), s.bias, packed.layout};
   if ((*out = find(key))) return Status::ok();
   Desc x, bias, y;
   PrimitiveDescHandle pd;

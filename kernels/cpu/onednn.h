@@ -18,12 +18,11 @@ namespace ecad {
 enum class Compute : uint32_t { kF32 = 0, kBF16 = 1 };
 inline DType compute_dtype(Compute c) { return c == Compute::kBF16 ? DType::kBF16 : DType::kF32; }
 
-// y [m, n] = act(x [m, k] w^T [n, k] + bias [n]), all dense row-major; x in the compute type, bias float32.
+// y [m, n] = x [m, k] w^T [n, k] + bias [n], all dense row-major; x in the compute type, bias float32.
 struct ProductShape {
   int64_t m, n, k;
   Compute compute;
   DType dst;  // kF32, or kBF16 with Compute::kBF16
-  Act act;
   bool bias;
 };
 

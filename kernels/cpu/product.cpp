@@ -118,7 +118,7 @@ Status get_vector(Context& cx, PackCache* cache, const std::vector<Source>& b, c
   return Status::ok();
 }
 
-Status TiledProduct::init(Context& cx, const PackedMatrix& m, int64_t rows, Act act, bool bias, DType dst) {
+Status TiledProduct::init(Context& cx, const PackedMatrix& m, int64_t rows, bool bias, DType dst) {
   rows_ = rows;
   dst_ = dst;
   // equal tiles, in whole groups of 8 rows: a last tile of few rows would waste the registers of the inner kernel
@@ -128,7 +128,7 @@ Status TiledProduct::init(Context& cx, const PackedMatrix& m, int64_t rows, Act 
     widest_ = std::max(widest_, chunk.n);
     for (const int64_t tile_rows : {tile_rows_, rows_of(tiles() - 1)}) {
       std::shared_ptr<Primitive> p;
-      ECAD_TRY(cx.dnn->product({tile_rows, chunk.n, m.k, m.compute, dst, act, bias}, *chunk.weights, &p));
+      ECAD_TRY(cx.dnn->product({tile_rows, chunk.n, m.k, m.compute, dst, bias}, *chunk.weights, &p));
       scratch_ = std::max(scratch_, p->scratch_bytes());
       primitives_.push_back(std::move(p));
     }

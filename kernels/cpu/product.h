@@ -39,7 +39,7 @@ Status get_vector(Context&, PackCache*, const std::vector<Source>& b, const std:
 // The primitives for all tiles of `rows` rows.
 class TiledProduct {
  public:
-  Status init(Context&, const PackedMatrix&, int64_t rows, Act, bool bias, DType dst);
+  Status init(Context&, const PackedMatrix&, int64_t rows, bool bias, DType dst);
 
   int64_t tiles() const { return ceil_div(rows_, tile_rows_); }
   int64_t tile_rows() const { return tile_rows_; }

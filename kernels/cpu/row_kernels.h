@@ -16,20 +16,31 @@ struct RowPtr {
   DType dtype = DType::kF32;
 };
 
-// One row of a residual chain.
-struct ChainRow {
-  int64_t cols;
-  RowPtr x;
-  const RowPtr* terms;  // s_1, g_1, s_2, g_2, ...; g may be absent
+// Rows at one stride: row r starts `step` bytes after row r - 1; 0: one row for all.
+struct RowsPtr {
+  const void* data = nullptr;  // null: absent
+  DType dtype = DType::kF32;
+  int64_t step = 0;
+  RowPtr row(int64_t r) const { return {static_cast<const char*>(data) + r * step, dtype}; }
+};
+
+// Some rows of a residual chain, of one sample: gates, scale and the like are shared by them. The terms are added to all rows before the next ones are,
+// so that each slot is read in long runs and each gate once.
+struct ChainRows {
+  int64_t rows, cols;
+  RowsPtr x;
+  const RowsPtr* terms;  // s_1, g_1, s_2, g_2, ...; g may be absent
   int32_t num_terms;
-  void* sum;            // x': null when not wanted
+  void* sum;             // x': null when not wanted
   DType sum_dtype;
-  void* y;              // null when not wanted
+  int64_t sum_step;      // bytes
+  void* y;               // null when not wanted
   DType y_dtype;
+  int64_t y_step;
   Norm norm;
   float eps;
   RowPtr weight, bias, scale, shift;
-  float* scratch;       // cols floats
+  float* scratch;        // rows x cols floats
 };
 
 // Softmax attention of one head over one tile of queries. Keys and values were packed by attention_pack. Flash style: keys come in tiles, running
@@ -59,7 +70,7 @@ struct RowKernels {
   void (*add)(const void* a, DType at, int a_step, const void* b, DType bt, int b_step, void* y, DType yt, int64_t n);
   // y = act(g) * u
   void (*glu)(const float* g, const float* u, void* y, DType yt, int64_t n, Act);
-  void (*chain)(const ChainRow&);
+  void (*chain)(const ChainRows&);
 
   // Per channel over `count` pixels at x (stride elements apart): shift = the first pixel, sum of (x - shift), sum of its square.
   void (*channel_sums)(const void* x, DType xt, int64_t stride, int64_t count, int64_t channels, float* shift, float* sum, float* square);

@@ -73,51 +73,58 @@ void glu(const float* g, const float* u, void* y, DType yt, int64_t n, Act act) 
 // ---- chain -------------------------------------------------------------------------------------------------------
 
 template <class S, class G, bool kGated, int K>
-ECAD_INLINE void add_terms_at(float* acc, const RowPtr* t, int64_t i, int n) {
+ECAD_INLINE void add_terms_at(float* acc, const void* const* s, const RowsPtr* t, int64_t i, int n) {
   vf a = load(acc + i, n);
   for (int k = 0; k < K; ++k) {
-    const vf s = get<S>(t[2 * k].data, i, n);
-    if constexpr (kGated) a = fma(get<G>(t[2 * k + 1].data, i, n), s, a); else a = a + s;
+    const vf v = get<S>(s[k], i, n);
+    if constexpr (kGated) a = fma(get<G>(t[2 * k + 1].data, i, n), v, a); else a = a + v;
   }
   store(acc + i, a, n);
 }
 
-// acc += sum over K terms of g s, in order; one pass over the accumulator for K terms. Terms lie far apart in memory: the `next` K are fetched meanwhile.
+// acc += sum over K terms of g s, in order; one pass over the accumulators for K terms. Terms lie far apart in memory: the `next` K are fetched meanwhile.
 template <class S, class G, bool kGated, int K>
-void add_terms(float* acc, const RowPtr* t, int64_t n, int next) {
-  int64_t i = 0;
-  if (next == K) {
-    for (; i + W <= n; i += W) {
-      for (int k = 0; k < K; ++k) __builtin_prefetch(row(t[2 * (K + k)].data, i, S{}));
-      add_terms_at<S, G, kGated, K>(acc, t, i, W);
+void add_terms(const ChainRows& c, const RowsPtr* t, int next) {
+  for (int64_t r = 0; r < c.rows; ++r) {
+    float* acc = c.scratch + r * c.cols;
+    const void* s[K];
+    for (int k = 0; k < K; ++k) s[k] = t[2 * k].row(r).data;
+    int64_t i = 0;
+    if (next == K) {
+      const void* ahead[K];
+      for (int k = 0; k < K; ++k) ahead[k] = t[2 * (K + k)].row(r).data;
+      for (; i + W <= c.cols; i += W) {
+        for (int k = 0; k < K; ++k) __builtin_prefetch(row(ahead[k], i, S{}));
+        add_terms_at<S, G, kGated, K>(acc, s, t, i, W);
+      }
     }
+    for (; i + W <= c.cols; i += W) add_terms_at<S, G, kGated, K>(acc, s, t, i, W);
+    if (i < c.cols) add_terms_at<S, G, kGated, K>(acc, s, t, i, static_cast<int>(c.cols - i));
   }
-  for (; i + W <= n; i += W) add_terms_at<S, G, kGated, K>(acc, t, i, W);
-  if (i < n) add_terms_at<S, G, kGated, K>(acc, t, i, static_cast<int>(n - i));
 }
 
 template <class S, class G, bool kGated>
-void add_group(float* acc, const RowPtr* t, int count, int64_t n, int next) {
+void add_group(const ChainRows& c, const RowsPtr* t, int count, int next) {
   switch (count) {
-    case 4: add_terms<S, G, kGated, 4>(acc, t, n, next); break;
-    case 3: add_terms<S, G, kGated, 3>(acc, t, n, next); break;
-    case 2: add_terms<S, G, kGated, 2>(acc, t, n, next); break;
-    default: add_terms<S, G, kGated, 1>(acc, t, n, next); break;
+    case 4: add_terms<S, G, kGated, 4>(c, t, next); break;
+    case 3: add_terms<S, G, kGated, 3>(c, t, next); break;
+    case 2: add_terms<S, G, kGated, 2>(c, t, next); break;
+    default: add_terms<S, G, kGated, 1>(c, t, next); break;
   }
 }
 
-void add_all_terms(const ChainRow& c) {
+void add_all_terms(const ChainRows& c) {
   for (int32_t k = 0; k < c.num_terms;) {
-    const RowPtr *s = c.terms + 2 * k, *g = s + 1;
+    const RowsPtr *s = c.terms + 2 * k, *g = s + 1;
     int count = 1;  // how many from here on have the same types
     while (count < 4 && k + count < c.num_terms && s[2 * count].dtype == s->dtype && (g[2 * count].data != nullptr) == (g->data != nullptr) &&
            (!g->data || g[2 * count].dtype == g->dtype))
       ++count;
     const int next = std::min(4, c.num_terms - k - count);
     if (g->data) {
-      ECAD_WITH_TYPE(s->dtype, S, ECAD_WITH_TYPE(g->dtype, G, add_group<S, G, true>(c.scratch, s, count, c.cols, next)))
+      ECAD_WITH_TYPE(s->dtype, S, ECAD_WITH_TYPE(g->dtype, G, add_group<S, G, true>(c, s, count, next)))
     } else {
-      ECAD_WITH_TYPE(s->dtype, S, add_group<S, F32, false>(c.scratch, s, count, c.cols, next))
+      ECAD_WITH_TYPE(s->dtype, S, add_group<S, F32, false>(c, s, count, next))
     }
     k += count;
   }
@@ -189,23 +196,29 @@ void affine(const float* v, float mean, float rstd, RowPtr m, RowPtr a, void* y,
   }
 }
 
-void chain(const ChainRow& c) {
-  float* v = c.scratch;
-  convert(c.x.data, c.x.dtype, v, DType::kF32, c.cols);
-  add_all_terms(c);
-  if (c.sum) convert(v, DType::kF32, c.sum, c.sum_dtype, c.cols);
-  if (!c.y) return;
+// What follows the sum: norm and modulation of one row v, in place or into y.
+void chain_norm(const ChainRows& c, float* v, void* y) {
   float mean = 0.f, rstd = 1.f;
   const float n = static_cast<float>(c.cols);
   if (c.norm == Norm::kLayer) mean = row_sum(v, c.cols) / n;
   if (c.norm != Norm::kNone) rstd = 1.f / std::sqrt(row_squares(v, mean, c.cols) / n + c.eps);
   if ((c.weight.data || c.bias.data) && c.scale.data) {
     affine<false>(v, mean, rstd, c.weight, c.bias, v, DType::kF32, c.cols);
-    affine<true>(v, 0.f, 1.f, c.scale, c.shift, c.y, c.y_dtype, c.cols);
+    affine<true>(v, 0.f, 1.f, c.scale, c.shift, y, c.y_dtype, c.cols);
   } else if (c.scale.data) {
-    affine<true>(v, mean, rstd, c.scale, c.shift, c.y, c.y_dtype, c.cols);
+    affine<true>(v, mean, rstd, c.scale, c.shift, y, c.y_dtype, c.cols);
   } else {
-    affine<false>(v, mean, rstd, c.weight, c.bias, c.y, c.y_dtype, c.cols);
+    affine<false>(v, mean, rstd, c.weight, c.bias, y, c.y_dtype, c.cols);
+  }
+}
+
+void chain(const ChainRows& c) {
+  for (int64_t r = 0; r < c.rows; ++r) convert(c.x.row(r).data, c.x.dtype, c.scratch + r * c.cols, DType::kF32, c.cols);
+  add_all_terms(c);
+  for (int64_t r = 0; r < c.rows; ++r) {
+    float* v = c.scratch + r * c.cols;
+    if (c.sum) convert(v, DType::kF32, static_cast<char*>(c.sum) + r * c.sum_step, c.sum_dtype, c.cols);
+    if (c.y) chain_norm(c, v, static_cast<char*>(c.y) + r * c.y_step);
   }
 }
 

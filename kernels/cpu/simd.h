@@ -38,6 +38,11 @@ ECAD_INLINE vf select(mask m, vf yes, vf no) { return _mm512_mask_blend_ps(m, no
 ECAD_INLINE vf keep(vf a, int n, vf b) { return _mm512_mask_blend_ps(first(n), b, a); }
 ECAD_INLINE vf round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 ECAD_INLINE vf scale2(vf a, vf n) { return _mm512_scalef_ps(a, n); }
+// 1/a, at most 1 ulp off, for |a| from 2^-126 to 2^126: the 14 bits of the instruction and one step of Newton's.
+ECAD_INLINE vf reciprocal(vf a) {
+  const vf r = _mm512_rcp14_ps(a);
+  return _mm512_fmadd_ps(r, _mm512_fnmadd_ps(a, r, _mm512_set1_ps(1.f)), r);
+}
 ECAD_INLINE vf abs(vf a) { return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff))); }
 ECAD_INLINE float sum(vf a) { return _mm512_reduce_add_ps(a); }
 ECAD_INLINE float biggest(vf a) { return _mm512_reduce_max_ps(a); }
@@ -87,6 +92,7 @@ ECAD_INLINE mask less(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 ECAD_INLINE vf select(mask m, vf yes, vf no) { return _mm256_blendv_ps(no, yes, m); }
 ECAD_INLINE vf keep(vf a, int n, vf b) { return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(first(n))); }
 ECAD_INLINE vf round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+ECAD_INLINE vf reciprocal(vf a) { return _mm256_div_ps(_mm256_set1_ps(1.f), a); }
 ECAD_INLINE vf abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.f), a); }
 ECAD_INLINE float sum(vf a) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -154,6 +160,7 @@ ECAD_INLINE vf keep(vf a, int n, vf b) { return select(vi{0, 1, 2, 3} < vi{n, n,
 ECAD_INLINE vf max(vf a, vf b) { return select(a > b, a, b); }
 ECAD_INLINE vf min(vf a, vf b) { return select(a < b, a, b); }
 ECAD_INLINE vf round(vf a) { return (a + set(12582912.f)) - set(12582912.f); }  // |a| below 2^22
+ECAD_INLINE vf reciprocal(vf a) { return set(1.f) / a; }
 ECAD_INLINE vf abs(vf a) { return reinterpret_cast<vf>(reinterpret_cast<vi>(a) & vi{0x7fffffff, 0x7fffffff, 0x7fffffff, 0x7fffffff}); }
 ECAD_INLINE float sum(vf a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 ECAD_INLINE float biggest(vf a) { return std::max(std::max(a[0], a[1]), std::max(a[2], a[3])); }
@@ -195,23 +202,6 @@ template <class T> ECAD_INLINE void put(void* p, int64_t i, vf a, int n) { store
 
 // ---- elementary functions ----------------------------------------------------------------------------------------
 
-// e^x, at most 1.5 ulp off; 0 below -104, infinity above 88.8; NaN stays. Reduction by ln 2 in two parts, then the degree-6 polynomial of
-// Cephes' expf on [-ln2/2, ln2/2].
-ECAD_INLINE vf exp(vf x) {
-  const vf bounded = min(set(89.f), max(set(-105.f), x));  // min/max return their second operand on NaN
-  const vf n = round(bounded * set(1.44269504088896341f));
-  vf r = fnma(n, set(0.693359375f), bounded);
-  r = fnma(n, set(-2.12194440e-4f), r);
-  vf p = set(1.9875691500e-4f);
-  p = fma(p, r, set(1.3981999507e-3f));
-  p = fma(p, r, set(8.3334519073e-3f));
-  p = fma(p, r, set(4.1665795894e-2f));
-  p = fma(p, r, set(1.6666665459e-1f));
-  p = fma(p, r, set(5.0000001201e-1f));
-  p = fma(p, r * r, r) + set(1.f);
-  return scale2(p, n);
-}
-
 // 2^x, at most 1.5 ulp off for x above -126; 0 below -150; no upper bound is kept: x stays below 127. Cephes' exp2f on [-1/2, 1/2].
 ECAD_INLINE vf exp2(vf x) {
   const vf bounded = max(set(-151.f), x), n = round(bounded), r = bounded - n;
@@ -242,8 +232,8 @@ ECAD_INLINE vf erf(vf x) {
   return c * p / q;
 }
 
-// 1 / (1 + e^-x)
-ECAD_INLINE vf sigmoid(vf x) { return set(1.f) / (set(1.f) + exp(zero() - x)); }
+// 1 / (1 + e^-x), not less than 2^-125.
+ECAD_INLINE vf sigmoid(vf x) { return reciprocal(set(1.f) + exp2(min(set(125.f), x * set(-1.44269504088896341f)))); }
 
 template <Act A> ECAD_INLINE vf activate(vf x) {
   if constexpr (A == Act::kGeluTanh) {  // 0.5 x (1 + tanh u) = x sigmoid(2 u)
