@@ -102,8 +102,16 @@ lint: $(LIB) $(STAMP) sz ## gofmt, vet, file sizes
 sz: ## fail on source files over 800 lines, name those over 500
 	@git ls-files '*.go' '*.c' '*.cpp' '*.h' '*.cu' '*.cuh' '*.py' | xargs wc -l | awk '$$2!="total" && $$1>500 {print ($$1>800?"too long":"long") ": " $$2 " " $$1; if($$1>800) bad=1} END {exit bad}'
 
-bench: $(BUILD)/ecadx ## measure this machine and write bench/results
-	@sh scripts/bench.sh $(BUILD)/ecadx
+# QUICK=1 measures less; ONLY="mini-bfloat16 ..." some cases; BENCH_PYTHON=... a Python that has bench/baseline/requirements.txt already.
+BENCH_PYTHON ?= $(BUILD)/baseline/bin/python
+
+bench: $(BUILD)/ecadx $(BENCH_PYTHON) ## measure this machine against diffusers, in turns, into bench/results and README (QUICK=1: less)
+	@$(BENCH_PYTHON) bench/baseline/run.py --ecadx $(BUILD)/ecadx $(if $(QUICK),--quick) $(foreach case,$(ONLY),--only $(case))
+
+$(BUILD)/baseline/bin/python: bench/baseline/requirements.txt
+	python3 -m venv $(BUILD)/baseline
+	$(BUILD)/baseline/bin/pip install -q -r $<
+	@touch $@
 
 # ---- installing -----------------------------------------------------------------------------------------------------
 

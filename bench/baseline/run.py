@@ -104,26 +104,26 @@ class Bench:
 
 def step(bench, case, resolution, dtype, peers):
     """Milliseconds of one computed step (one image with guidance): ours whole, the peers' transformer call alone."""
-    quick = bench.options.quick or resolution > 256
+    large = resolution > 256
     bench.ask("load", resolution=resolution, dtype=dtype, tokens=TOKENS)
     for compiled in peers.values():
         bench.ask("steps", compiled=compiled, repeat=1)  # warms up, compiles
-    repeat = 2 if quick else 4
-    steps, flags = repeat, ("--model", f"random:pixart-alpha-{resolution}", "--dtype", dtype, "--transformer-only", "--text-tokens", TOKENS)
+    repeat = 1 if resolution > 512 else 2 if large or bench.options.quick else 4
+    flags = ("--model", f"random:pixart-alpha-{resolution}", "--dtype", dtype, "--transformer-only", "--text-tokens", TOKENS)
 
     def ours():
-        return [s["ms"] for s in bench.ours(*flags, "--steps", steps, "--repeat", 1)["steps_ms"]]
+        return [s["ms"] for s in bench.ours(*flags, "--steps", repeat, "--repeat", 1)["steps_ms"]]
     sides = {"ecadx": ours}
     for name, compiled in peers.items():
         sides[name] = lambda compiled=compiled: bench.ask("steps", compiled=compiled, repeat=repeat)
-    samples, load = bench.turns(sides, 1 if quick else 3)
+    samples, load = bench.turns(sides, 1 if large else 2 if bench.options.quick else 3)
     peak = max(bench.ask("matmul", dtype=dtype, size=2048, repeat=10) for _ in range(2))
     bench.keep(case, "step", samples, load, unit="ms", resolution=resolution, dtype=dtype, torch_matmul_gflops=round(peak, 1))
 
 
 def cached(bench, case, references, hooks):
     """Runs under schedules against runs that compute everything: how much of the saved arithmetic is saved time."""
-    steps = 8 if bench.options.quick else 10
+    steps = 6 if bench.options.quick else 20
     rows, worst = [], 0.0
     if hooks:
         bench.ask("load", resolution=256, dtype="bfloat16", tokens=TOKENS)
