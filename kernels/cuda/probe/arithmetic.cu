@@ -1,5 +1,5 @@
 // Probes of conversions and approximate functions. Bounds: the PTX ISA's tables of maximum errors, with the half ulp that the emulator itself rounds.
-#include "probe.h"
+#include "probe.cuh"
 
 namespace ecad::cuda::probe {
 namespace {
@@ -25,7 +25,7 @@ ECAD_KERNEL narrowing(ECAD_PARAMS(ProbeParams) p) {
 ECAD_KERNEL fused_multiply_add(ECAD_PARAMS(ProbeParams) p) {
   const u32 i = index();
   const f32 v = ptx::fma_rn(input(p, i), input(p, i + 1), input(p, i + 2));
-  put(p, i, v == v ? ptx::float_as_u32(v) : 1u);  // NaNs have many encodings
+  put(p, i, v == v ? ptx::float_as_u32(ptx::u32_as_float(ptx::float_as_u32(v))) : 1u);  // NaNs have many encodings
 }
 
 struct Ex2 { static ECAD_DEVICE f32 of(f32 x) { return ptx::ex2_approx(x); } };

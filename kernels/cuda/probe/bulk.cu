@@ -1,7 +1,7 @@
 // Probes of copies with tensor maps: where each element of a box comes to lie, with every swizzle, in every rank, and what happens at the edges.
 #include "../runtime.h"
 #include "gemm_sm90.cuh"
-#include "probe.h"
+#include "probe.cuh"
 
 namespace ecad::cuda::probe {
 namespace {

@@ -19,6 +19,7 @@
 namespace {
 
 using namespace ecad;
+using namespace ecad::cuda;
 using namespace ecad::cuda::probe;
 
 constexpr int kTimeoutMs = 30000;  // for one probe, the device's start included
@@ -56,11 +57,15 @@ bool receive(int fd, void* data, size_t bytes) {
 // The child: runs probes from `first` on, one message each, and ends after the first that fails.
 [[noreturn]] void serve(int fd, const std::vector<Probe>& probes, size_t first) {
   Runner runner;
-  const Status opened = runner.open(0);
+  std::string no_device;
+  const bool any = device_count(&no_device) > 0;
+  const Status opened = any ? runner.open(0) : Status::ok();
   for (size_t i = first; i < probes.size(); ++i) {
     Result r;
-    if (!opened.is_ok()) {
-      r.verdict = opened.code() == ECAD_NO_DEVICE ? kSkipped : kFailed;
+    if (!any) {
+      r.verdict = kSkipped;
+      r.text = "no device: " + no_device;
+    } else if (!opened.is_ok()) {
       r.text = opened.message();
     } else if (!runner.can_run(probes[i])) {
       r.verdict = kSkipped;

@@ -1,6 +1,6 @@
 // Probes of ldmatrix, stmatrix and mma: layouts by numbered elements, sums by whole numbers, and rounding by random data.
 #include "gemm_sm80.cuh"
-#include "probe.h"
+#include "probe.cuh"
 
 namespace ecad::cuda::probe {
 namespace {

@@ -1,5 +1,5 @@
 // Probes of mbarriers: counts, phases, bytes.
-#include "probe.h"
+#include "probe.cuh"
 
 namespace ecad::cuda::probe {
 namespace {

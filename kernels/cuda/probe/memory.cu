@@ -1,5 +1,5 @@
 // Probes of loads, stores, atomics and cp.async.
-#include "probe.h"
+#include "probe.cuh"
 
 namespace ecad::cuda::probe {
 namespace {

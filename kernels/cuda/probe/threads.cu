@@ -1,5 +1,5 @@
 // Probes of coordinates, shuffles, votes, barriers and the calls without a result of their own.
-#include "probe.h"
+#include "probe.cuh"
 
 namespace ecad::cuda::probe {
 namespace {

@@ -1,5 +1,5 @@
 // Probes of wgmma's operand forms: every swizzle, both majors of a and b, a from registers, accumulation, waits, setmaxnreg.
-#include "wgmma.h"
+#include "wgmma.cuh"
 
 namespace ecad::cuda::probe {
 namespace {

@@ -2,7 +2,7 @@
 #include <string>
 #include <utility>
 
-#include "wgmma.h"
+#include "wgmma.cuh"
 
 namespace ecad::cuda::probe {
 namespace {

@@ -1,6 +1,6 @@
 // What the wgmma probes share: operands put into shared memory element by element, by the same formula that the emulator's tests hold against CuTe.
 #pragma once
-#include "probe.h"
+#include "probe.cuh"
 
 namespace ecad::cuda::probe {
 
