@@ -17,6 +17,7 @@
 // Edge cases   queries outside are zeros and not stored. Keys from the count on are masked to -infinity, their values overwritten with zeros in
 //              shared memory: NaN there is never seen. A count outside 1..Nk is reported and the block ends.
 // Bank conflicts none where the emulator counts (ld, st, stmatrix); those of wgmma and bulk copies are not modelled.
+// Measured     no GPU has run it yet: the emulator shows values, races, bank conflicts and bytes, not speed.
 // Twin         kernels/ref/attention.cpp: ref_attention.
 // Not here     bias, causal, scale <= 0, other head dims and dtypes (attention_mma.cuh and others).
 #pragma once

@@ -15,6 +15,7 @@
 //              a band fits L2. 2 m n k FLOPs (twice for gated). TileM TileN / (TileM + TileN) FLOPs per byte of L2 traffic: 64 for 128 x 128.
 //              Limit: tensor cores; on Hopper mma.sync reaches about half of what wgmma does.
 // Edge cases   rows and columns outside are filled with zeros and never stored; any m, n, k from 1.
+// Measured     no GPU has run it yet: the emulator shows values, races, bank conflicts and bytes, not speed.
 // Twin         kernels/ref/linear.cpp: ref_linear, ref_gated_linear.
 // Not here     float32 inputs (linear_f32.cuh), other dtypes (refused when the op is bound).
 #pragma once

@@ -17,6 +17,7 @@
 //              m n sizeof(y); HBM sees x, w and y once when a band fits L2. 2 m n k FLOPs (twice for gated). TileM TileN / (TileM + TileN)
 //              FLOPs per byte of L2 traffic: 85 for 128 x 256. Limit: tensor cores from about 200 rows on.
 // Edge cases   rows, columns and k outside arrive as zeros and are never stored; any m, n, k from 1.
+// Measured     no GPU has run it yet: the emulator shows values, races, bank conflicts and bytes, not speed.
 // Twin         kernels/ref/linear.cpp: ref_linear, ref_gated_linear.
 // Not here     x with two levels of rows or other alignment, float32 (other kernels of linear.h).
 #pragma once

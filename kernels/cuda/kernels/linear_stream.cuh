@@ -13,6 +13,7 @@
 // Expected     reads n 128 k_tiles (weights, once from HBM) + blocks m k sizeof(x) through L2, writes m n sizeof(y). m FLOPs per byte of bfloat16
 //              weights: limit HBM.
 // Edge cases   m from 1: rows outside are read as zeros; any n, k.
+// Measured     no GPU has run it yet: the emulator shows values, races, bank conflicts and bytes, not speed.
 // Twin         kernels/ref/linear.cpp: ref_linear, ref_gated_linear.
 // Not here     m > 64 (bfloat16); float32 takes any m but rereads the weights from L2 every 8 rows.
 #pragma once
