@@ -7,7 +7,7 @@
 // Accumulates  fused multiply-adds in float32, in the order of k; the same on every run. One rounding more when y is bfloat16.
 // Grid/block   one block of 256 threads per 64 x 64 tile of y, a thread 4 rows x 4 columns; k advances by 32 (one 128-byte line per row)
 //              through a ring of 3 stages filled by cp.async. Shared memory 48 KB. No tensor cores: TF32 would not be float32.
-// Expected     reads 4 m k tiles_n + n 128 k_tiles tiles_m (+ 4 n tiles_m for the bias) bytes through L2, writes m n sizeof(y). 2 m n k FLOPs (twice
+// Expected     reads 4 m k tiles_n + 128 k_tiles n tiles_m bytes through L2 (and the bias), writes m n sizeof(y). 2 m n k FLOPs (twice
 //              for gated). Limit: CUDA cores; simple rather than fast, no released model runs its large products here.
 // Edge cases   any m, n, k from 1; rows and columns outside are zeros and never stored.
 // Measured     no GPU has run it yet: the emulator shows values, races, bank conflicts and bytes, not speed.

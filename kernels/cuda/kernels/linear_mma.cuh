@@ -11,7 +11,7 @@
 //              Stages stages filled by cp.async; chunks of 16 bytes are swizzled by the row, so that cp.async and ldmatrix are free of bank
 //              conflicts. Shared memory: Stages (TileM + TileN) 128 bytes, at most 96 KB (sm_86 and sm_89 have 99); the result is laid
 //              out over it before it is stored in 16-byte chunks.
-// Expected     reads 2 m k tiles_n + n 128 k_tiles (+ 4 n tiles_m for the bias) bytes through L2, writes m n sizeof(y); HBM sees x, w and y once when
+// Expected     reads 2 m k tiles_n + 128 k_tiles n tiles_m bytes through L2 (and the bias), writes m n sizeof(y); HBM sees x, w and y once when
 //              a band fits L2. 2 m n k FLOPs (twice for gated). TileM TileN / (TileM + TileN) FLOPs per byte of L2 traffic: 64 for 128 x 128.
 //              Limit: tensor cores; on Hopper mma.sync reaches about half of what wgmma does.
 // Edge cases   rows and columns outside are filled with zeros and never stored; any m, n, k from 1.

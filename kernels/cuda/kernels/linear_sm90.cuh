@@ -13,7 +13,7 @@
 //              next. Registers: 40 for the producer; 232 for each of 2 consumers, 152 for each of 3 (with one, what the compiler gives). Results leave by stmatrix (bfloat16) or st.shared
 //              through 16 lines of 128 bytes a warp, and 16-byte stores of whole lines. Shared memory: ring + 2304 or 2560 bytes a consumer warp +
 //              barriers, at most 227 KB.
-// Expected     reads 128 k_tiles (tiles_n m + tiles_m n) bytes (less where a part ends inside a line) + 4 n tiles_m for the bias through L2, writes
+// Expected     reads 2 m k tiles_n + 128 k_tiles n tiles_m bytes through L2 (and the bias), writes
 //              m n sizeof(y); HBM sees x, w and y once when a band fits L2. 2 m n k FLOPs (twice for gated). TileM TileN / (TileM + TileN)
 //              FLOPs per byte of L2 traffic: 85 for 128 x 256. Limit: tensor cores from about 200 rows on.
 // Edge cases   rows, columns and k outside arrive as zeros and are never stored; any m, n, k from 1.
