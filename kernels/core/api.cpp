@@ -1,96 +1,14 @@
-// The C functions: argument checks, struct sizes, and the wall that no exception passes.
-#include <algorithm>
-#include <atomic>
-#include <cstring>
-#include <new>
-
-#include "decode.h"
-#include "loaded.h"
-#include "text.h"
+// The C functions about devices, weights, states and runs. Those about programs: api_program.cpp.
+#include "api.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "program and weight files are read as they lie in memory: little-endian machines only");
 static_assert(std::atomic<int>::is_always_lock_free, "ecad_cancel_trigger is called from signal handlers");
-
-struct ecad_device { std::shared_ptr<ecad::Device> impl; };
-struct ecad_weights { std::shared_ptr<ecad::Weights> impl; };
-struct ecad_program { std::shared_ptr<ecad::LoadedProgram> impl; };
-struct ecad_state { std::unique_ptr<ecad::State> impl; };
-struct ecad_cancel {
-  std::atomic<int> flag{0};
-  std::atomic<uint32_t> refs{1};
-};
 
 namespace {
 
 using ecad::Status;
 using ecad::text;
-
-constexpr uint32_t kMostStructBytes = 4096;  // a struct_size above is not one
-
-Status invalid(std::string message) { return Status(ECAD_INVALID_ARGUMENT, std::move(message)); }
-
-// Copies one line into a caller's array: control characters become '?', a cut never splits a UTF-8 character.
-void put_line(const char* from, size_t length, char* to, size_t size) {
-  if (size == 0) return;
-  size_t n = std::min(length, size - 1);
-  while (n < length && n > 0 && (static_cast<unsigned char>(from[n]) & 0xC0) == 0x80) --n;
-  for (size_t i = 0; i < n; ++i) to[i] = static_cast<unsigned char>(from[i]) < 0x20 || from[i] == 0x7f ? '?' : from[i];
-  to[n] = 0;
-}
-
-void put_line(std::string_view from, char* to, size_t size) { put_line(from.data(), from.size(), to, size); }
-
-// Writes what the caller's ecad_error has room for.
-ecad_status fill(ecad_error* err, ecad_status code, int32_t op, int32_t device_code, const char* message, size_t length) {
-  if (err == nullptr || err->struct_size < offsetof(ecad_error, device_code) || err->struct_size > kMostStructBytes) return code;
-  const size_t size = std::min<size_t>(err->struct_size, sizeof(ecad_error));
-  err->code = code;
-  if (size >= offsetof(ecad_error, op)) err->device_code = device_code;
-  if (size >= offsetof(ecad_error, message)) err->op = op;
-  if (size > offsetof(ecad_error, message)) put_line(message, length, err->message, std::min(size - offsetof(ecad_error, message), sizeof err->message));
-  return code;
-}
-
-ecad_status fill(ecad_error* err, ecad_status code, const char* message) { return fill(err, code, -1, 0, message, std::strlen(message)); }
-
-// Runs the body of a C function. Nothing gets out but a status.
-template <class F>
-ecad_status guarded(ecad_error* err, F&& body) noexcept {
-  try {
-    const Status s = body();
-    return fill(err, s.code(), s.op(), s.device_code(), s.message().data(), s.message().size());
-  } catch (const std::bad_alloc&) {
-    return fill(err, ECAD_OUT_OF_MEMORY, "out of memory");
-  } catch (const std::exception& e) {
-    return fill(err, ECAD_INTERNAL, e.what());
-  } catch (...) {
-    return fill(err, ECAD_INTERNAL, "unknown exception");
-  }
-}
-
-// A struct that the caller passes in: what it knows of ours, over our defaults. Anything it knows that we do not must be 0. unit: the struct's
-// alignment in its first version. No header had one that ends inside a field: such a size would leave us half a pointer.
-template <class T>
-Status read_struct(const T* from, const char* what, size_t unit, T* out) {
-  const uint32_t size = from->struct_size;
-  if (size < 8 || size > kMostStructBytes || size % unit != 0) return invalid(text(what, ": struct_size ", size, " is not set: use the _INIT macro"));
-  const auto* bytes = reinterpret_cast<const unsigned char*>(from);
-  for (size_t i = sizeof(T); i < size; ++i) {
-    if (bytes[i] != 0) return Status(ECAD_UNSUPPORTED, text(what, ": has a field set that this library does not know"));
-  }
-  std::memcpy(out, from, std::min<size_t>(size, sizeof(T)));
-  return Status::ok();
-}
-
-// A struct that the caller wants filled: what it has room for; its struct_size stays.
-template <class T>
-Status write_struct(const T& from, const char* what, T* to) {
-  const uint32_t size = to->struct_size;
-  if (size < 8 || size > kMostStructBytes) return invalid(text(what, ": struct_size ", size, " is not set"));
-  constexpr size_t kHead = sizeof(to->struct_size);
-  std::memcpy(reinterpret_cast<unsigned char*>(to) + kHead, reinterpret_cast<const unsigned char*>(&from) + kHead, std::min<size_t>(size, sizeof(T)) - kHead);
-  return Status::ok();
-}
+using namespace ecad::api;
 
 // How many devices a backend has; none: why.
 int32_t count_devices(int32_t backend, std::string* why) {
@@ -150,109 +68,6 @@ Status create_on_demand(ecad_device* device, const ecad_tensor_desc* descs, size
   ECAD_TRY(ecad::Weights::create(device->impl, descs, count, &source, &handle->impl));
   owner.passed_on = true;
   *out = handle.release();
-  return Status::ok();
-}
-
-Status describe_program(const ecad::Program& p, ecad_program_info* inout) {
-  ecad_program_info info{};
-  info.num_ops = static_cast<uint32_t>(p.ops.size());
-  info.num_sections = static_cast<uint32_t>(p.sections.size());
-  info.num_schedules = static_cast<uint32_t>(p.schedules.size());
-  info.num_steps = p.num_steps;
-  info.num_ios = static_cast<uint32_t>(p.ios.size());
-  info.arena_bytes = p.arena_bytes;
-  for (const uint32_t b : p.persistent) {
-    info.persistent_bytes += p.buffers[b].bytes;
-    if (p.buffers[b].flags & 1u) info.slot_bytes += p.buffers[b].bytes;
-  }
-  info.constant_bytes = p.constants.size();
-  std::copy(p.layout_hash.begin(), p.layout_hash.end(), info.layout_hash);
-  return write_struct(info, "program info", inout);
-}
-
-Status query_program(const ecad_program* program, ecad_program_info* inout) {
-  if (program == nullptr || inout == nullptr) return invalid("program query: an argument is NULL");
-  return describe_program(program->impl->program(), inout);
-}
-
-Status load_program(ecad_device* device, ecad_weights* weights, const void* bytes, size_t nbytes, ecad_program** out) {
-  if (out == nullptr) return invalid("program: out is NULL");
-  *out = nullptr;
-  if (device == nullptr || bytes == nullptr) return invalid("program: an argument is NULL");
-  if (weights != nullptr && weights->impl->device() != device->impl) return invalid("program: the weights belong to another device");
-  if (device->impl->on_thread()) return invalid("program: an on_item callback cannot load a program on its own device");
-  auto handle = std::make_unique<ecad_program>();
-  ECAD_TRY(ecad::LoadedProgram::load(device->impl, weights != nullptr ? weights->impl : nullptr, static_cast<const uint8_t*>(bytes), nbytes, &handle->impl));
-  *out = handle.release();
-  return Status::ok();
-}
-
-Status query_io(const ecad_program* program, uint32_t index, ecad_io_info* inout) {
-  if (program == nullptr || inout == nullptr) return invalid("program io: an argument is NULL");
-  const ecad::Program& p = program->impl->program();
-  if (index >= p.ios.size()) return invalid(text("program io: ", index, " does not exist, there are ", p.ios.size()));
-  const ecad::Io& io = p.ios[index];
-  const ecad::Tensor& t = p.tensors[io.tensor];
-  ecad_io_info info{};
-  info.dtype = static_cast<int32_t>(t.dtype);
-  info.rank = static_cast<int32_t>(t.rank);
-  info.direction = io.direction;
-  std::copy(t.dims.begin(), t.dims.end(), info.dims);
-  info.nbytes = p.buffers[t.buffer].bytes;
-  put_line(io.name, info.name, sizeof info.name);
-  return write_struct(info, "io info", inout);
-}
-
-Status query_op(const ecad_program* program, uint32_t index, ecad_op_info* inout) {
-  if (program == nullptr || inout == nullptr) return invalid("program op: an argument is NULL");
-  const ecad::Program& p = program->impl->program();
-  if (index >= p.ops.size()) return invalid(text("program op: ", index, " does not exist, there are ", p.ops.size()));
-  const ecad::Op& op = p.ops[index];
-  ecad_op_info info{};
-  info.opcode = static_cast<int32_t>(op.code);
-  info.block = op.block;
-  info.component = op.component;
-  info.section = static_cast<int32_t>(op.section);
-  info.flops = op.flops;
-  info.bytes = op.bytes;
-  put_line(op.name, info.name, sizeof info.name);
-  return write_struct(info, "op info", inout);
-}
-
-Status query_section(const ecad_program* program, uint32_t index, ecad_section_info* inout) {
-  if (program == nullptr || inout == nullptr) return invalid("program section: an argument is NULL");
-  const auto& sections = program->impl->program().sections;
-  if (index >= sections.size()) return invalid(text("program section: ", index, " does not exist, there are ", sections.size()));
-  ecad_section_info info{};
-  info.kind = sections[index].kind;
-  info.first_op = sections[index].first_op;
-  info.num_ops = sections[index].num_ops;
-  put_line(sections[index].name, info.name, sizeof info.name);
-  return write_struct(info, "section info", inout);
-}
-
-Status describe_schedule(const ecad_program* program, uint32_t index, ecad_schedule_info* inout) {
-  if (program == nullptr || inout == nullptr) return invalid("program schedule: an argument is NULL");
-  const ecad::Program& p = program->impl->program();
-  if (index >= p.schedules.size()) return invalid(text("program schedule: ", index, " does not exist, there are ", p.schedules.size()));
-  ecad_schedule_info info{};
-  info.num_items = static_cast<uint32_t>(p.schedules[index].items.size());
-  for (const ecad::RunItem& item : p.schedules[index].items) {
-    const ecad::Section& s = p.sections[item.section];
-    info.num_op_times += s.num_ops;
-    for (uint32_t op = s.first_op; op < s.first_op + s.num_ops; ++op) info.flops += p.ops[op].flops;
-  }
-  put_line(p.schedules[index].name, info.name, sizeof info.name);
-  return write_struct(info, "schedule info", inout);
-}
-
-Status query_schedule(const ecad_program* program, uint32_t index, ecad_run_item* items, size_t cap, size_t* count) {
-  if (program == nullptr || count == nullptr || (items == nullptr && cap > 0)) return invalid("program schedule: an argument is NULL");
-  const auto& schedules = program->impl->program().schedules;
-  if (index >= schedules.size()) return invalid(text("program schedule: ", index, " does not exist, there are ", schedules.size()));
-  const auto& from = schedules[index].items;
-  for (size_t i = 0; i < std::min(cap, from.size()); ++i) items[i] = {from[i].section, from[i].step};
-  *count = from.size();
   return Status::ok();
 }
 
@@ -387,66 +202,6 @@ ecad_status ecad_weights_find(const ecad_weights* weights, const char* name, eca
 }
 
 void ecad_weights_release(ecad_weights* weights) { delete weights; }
-
-ecad_status ecad_program_check(const void* bytes, size_t nbytes, ecad_error* err) {
-  return guarded(err, [&] {
-    if (bytes == nullptr) return invalid("program: bytes is NULL");
-    ecad::Program program;
-    return ecad::check_program(static_cast<const uint8_t*>(bytes), nbytes, &program);
-  });
-}
-
-ecad_status ecad_program_inspect(const void* bytes, size_t nbytes, ecad_program_info* inout, ecad_error* err) {
-  return guarded(err, [&] {
-    if (bytes == nullptr || inout == nullptr) return invalid("program inspect: an argument is NULL");
-    ecad::Program program;
-    ECAD_TRY(ecad::decode_program(static_cast<const uint8_t*>(bytes), nbytes, &program));
-    return describe_program(program, inout);
-  });
-}
-
-ecad_status ecad_program_load(ecad_device* device, ecad_weights* weights, const void* bytes, size_t nbytes, ecad_program** out, ecad_error* err) {
-  return guarded(err, [&] { return load_program(device, weights, bytes, nbytes, out); });
-}
-
-ecad_status ecad_program_open(ecad_device* device, ecad_weights* weights, const char* path, ecad_program** out, ecad_error* err) {
-  return guarded(err, [&] {
-    if (out == nullptr) return invalid("program: out is NULL");
-    *out = nullptr;
-    if (path == nullptr) return invalid("program: path is NULL");
-    ecad::MappedFile file;
-    ECAD_TRY(file.open(path, "program", ECAD_BAD_PROGRAM));
-    const Status status = load_program(device, weights, file.data(), file.size(), out);
-    if (status.is_ok()) return status;
-    return Status(status.code(), text(path, ": ", status.message())).at_op(status.op()).with_device_code(status.device_code());
-  });
-}
-
-ecad_status ecad_program_query(const ecad_program* program, ecad_program_info* inout, ecad_error* err) {
-  return guarded(err, [&] { return query_program(program, inout); });
-}
-
-ecad_status ecad_program_io(const ecad_program* program, uint32_t index, ecad_io_info* inout, ecad_error* err) {
-  return guarded(err, [&] { return query_io(program, index, inout); });
-}
-
-ecad_status ecad_program_op(const ecad_program* program, uint32_t index, ecad_op_info* inout, ecad_error* err) {
-  return guarded(err, [&] { return query_op(program, index, inout); });
-}
-
-ecad_status ecad_program_section(const ecad_program* program, uint32_t index, ecad_section_info* inout, ecad_error* err) {
-  return guarded(err, [&] { return query_section(program, index, inout); });
-}
-
-ecad_status ecad_program_schedule_query(const ecad_program* program, uint32_t index, ecad_schedule_info* inout, ecad_error* err) {
-  return guarded(err, [&] { return describe_schedule(program, index, inout); });
-}
-
-ecad_status ecad_program_schedule(const ecad_program* program, uint32_t index, ecad_run_item* items, size_t cap, size_t* count, ecad_error* err) {
-  return guarded(err, [&] { return query_schedule(program, index, items, cap, count); });
-}
-
-void ecad_program_release(ecad_program* program) { delete program; }
 
 ecad_status ecad_state_create(ecad_program* program, ecad_state** out, ecad_error* err) {
   return guarded(err, [&] {
