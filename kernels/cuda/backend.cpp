@@ -54,8 +54,14 @@ class CudaBackend final : public Backend {
   Status bind(const BindContext& b, std::unique_ptr<Kernel>* out) override {
     ECAD_TRY(cx_.fail(cx_.poison));
     const BindFunction f = bind_function(b.op->code);
-    return f != nullptr ? f(Binder(cx_, b), out) : unsupported("does not know this opcode");
+    if (f == nullptr) return unsupported("does not know this opcode");
+    auto* cache = static_cast<PackCache*>(b.cache);
+    if (cache != nullptr) cache->begin(b);
+    const Status status = f(Binder(cx_, b), out);
+    if (cache != nullptr) cache->end();
+    return status;
   }
+  bool packs(const BindContext&) const override { return true; }
 
   Status new_executor(const BoundProgram& bound, std::unique_ptr<Executor>* out) override {
     auto executor = std::make_unique<CudaExecutor>(cx_, graphs_, bound);

@@ -26,7 +26,7 @@ Status CudaOp::run(const RunContext& c) {
   }
   ECAD_TRY(cx_.fail(enqueue({&cx_.stream, {cx_.direct, index_, 0}, refs.data(), out, maps})));
   ECAD_TRY(cx_.fail(cx_.stream.synchronize()));
-  return cx_.check_fault();
+  return cx_.check_fault(false);
 }
 
 Status DeviceBuffer::allocate(size_t bytes) {
@@ -112,7 +112,7 @@ Status Context::fail(Status s) {
   return poison;
 }
 
-Status Context::check_fault() {
+Status Context::check_fault(bool in_section) {
   const volatile Breadcrumb* b = breadcrumb;
   const uint64_t fault = b->fault;
   if (fault == 0) return Status::ok();
@@ -120,7 +120,7 @@ Status Context::check_fault() {
   const auto op = static_cast<int32_t>(fault >> 32 & 0xffffffu);
   const auto value = static_cast<int32_t>(fault & 0xffffffffu);
   const std::string what = static_cast<Fault>(fault >> 56) == Fault::kEmbeddingId ? text("id ", value, " is outside the table") : text("a key count is ", value, ", outside 1 to the number of keys");
-  return Status(ECAD_INVALID_ARGUMENT, text("at step ", b->fault_step, ": ", what)).at_op(op);
+  return Status(ECAD_INVALID_ARGUMENT, in_section ? text("at step ", b->fault_step, ": ", what) : what).at_op(op);
 }
 
 // ---- weights -------------------------------------------------------------------------------------------------------
@@ -135,12 +135,29 @@ Status PackCache::get(const Key& key, size_t bytes, const std::function<Status(v
   if (it == entries_.end()) {
     auto buffer = std::make_unique<DeviceBuffer>();
     ECAD_TRY(buffer->allocate(bytes));
+    while (this->bytes != nullptr && held_ < wanted_.size()) {
+      ECAD_TRY(this->bytes->hold(wanted_[held_]));
+      ++held_;
+    }
     ECAD_TRY(fill(buffer->data()));
     it = entries_.emplace(key, std::move(buffer)).first;
     cx_.cached_bytes += bytes;
   }
   *out = it->second->data();
   return Status::ok();
+}
+
+void PackCache::begin(const BindContext& b) {
+  wanted_.clear();
+  held_ = 0;
+  for (size_t i = 0; b.weights != nullptr && i < b.op->in.size(); ++i) {
+    if (b.weights[i].data != nullptr) wanted_.push_back(b.weights[i].id);
+  }
+}
+
+void PackCache::end() {
+  while (held_ > 0) bytes->let_go(wanted_[--held_]);
+  wanted_.clear();
 }
 
 // ---- operands ------------------------------------------------------------------------------------------------------

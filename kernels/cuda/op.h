@@ -95,7 +95,7 @@ class Context {
   uint64_t scratch_bytes() const { return scratch_ ? scratch_->bytes() : 0; }
 
   // After waiting for the stream: an error that a kernel reported, or a CUDA error (which poisons the device).
-  Status check_fault();
+  Status check_fault(bool in_section = true);  // whether the step that the kernel saw is that of the run
   Status fail(Status);
 
  private:
@@ -118,8 +118,14 @@ class PackCache final : public WeightCache {
   // The entry, or a new one of so many bytes that fill was called for.
   Status get(const Key& key, size_t bytes, const std::function<Status(void* device)>& fill, void** out);
 
+  // Around the binding of an op: the bytes of its weights are held from the first one that is not packed yet.
+  void begin(const BindContext&);
+  void end();
+
  private:
   Context& cx_;
+  std::vector<uint32_t> wanted_;  // ids of the op's weights
+  size_t held_ = 0;               // of them
   std::map<Key, std::unique_ptr<DeviceBuffer>> entries_;
 };
 // First number of a key.

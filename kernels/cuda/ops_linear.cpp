@@ -233,12 +233,12 @@ class Linear final : public LinearOp {
       key.push_back(static_cast<uint64_t>(lengths[j]));
     }
     if (!any) return Status::ok();
-    std::vector<float> values(static_cast<size_t>(n), 0.f);
-    size_t at = 0;
-    for (size_t j = 0; j < biases.size(); at += static_cast<size_t>(lengths[j++]))
-      if (biases[j].present()) convert(biases[j].weight->data, biases[j].weight->dtype, lengths[j], values.data() + at, DType::kF32);
-    const size_t bytes = values.size() * sizeof(float);
+    const size_t bytes = static_cast<size_t>(n) * sizeof(float);
     return b.cache()->get(key, bytes, [&](void* device) {
+      std::vector<float> values(static_cast<size_t>(n), 0.f);
+      size_t at = 0;
+      for (size_t j = 0; j < biases.size(); at += static_cast<size_t>(lengths[j++]))
+        if (biases[j].present()) convert(biases[j].weight->data, biases[j].weight->dtype, lengths[j], values.data() + at, DType::kF32);
       return b.cx.stage(device, bytes, sizeof(float), [&](size_t from, size_t count, void* to) {
         std::memcpy(to, reinterpret_cast<const char*>(values.data()) + from, count);
         return Status::ok();
