@@ -11,7 +11,7 @@ STAMP      := cgo/libecad_stamp.h
 MINI       := $(BUILD)/share/mini-pixart
 GO_LDFLAGS := -X main.commit=$(COMMIT)
 
-.PHONY: all lib demo test test-c test-go examples sanitize race fuzz tsan valgrind lint bench install clean help deps sz
+.PHONY: all lib cuda cuda-audit test-cuda cuda-symbols emulate test-emulate gpu-bundle demo test test-c test-go examples sanitize race fuzz tsan valgrind lint bench install clean help deps sz
 
 all: $(BUILD)/ecadx ## build the command and the library (default)
 
@@ -51,6 +51,77 @@ demo: $(BUILD)/ecadx ## search schedules for the built-in miniature and show the
 	@sh scripts/demo.sh $(BUILD)/ecadx $(BUILD)/demo
 
 FORCE:
+
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+# NVCC: an nvcc of CUDA 13.0; empty: the host's, or pinned wheels that are installed into $(BUILD)/cuda-wheels.
+NVCC ?=
+CUDA_SRC   := $(shell find kernels/cuda -name '*.cu' -o -name '*.cuh' 2>/dev/null)
+CUDA_LIB   := $(BUILD)/cuda/lib/libecad.a
+CUDA_STAMP := cgo/libecad_cuda_stamp.h
+# What gorgonia.org/cu is built with: the shim and the toolkit's header, and an empty library for its -lcuda (the driver is looked for at run time).
+CUDA_GO = CGO_CFLAGS="-O2 -g -I$(abspath cgo/cudev/shim) -I$$(cat $(BUILD)/cuda/include.txt)" CGO_LDFLAGS="-O2 -g -L$(abspath $(BUILD)/cuda/lib)" $(GO)
+
+cuda: $(CUDA_LIB) $(CUDA_STAMP) FORCE ## build library and command with CUDA (needs no GPU; the command is then build/ecadx)
+	$(CUDA_GO) build -trimpath -tags cuda -ldflags '$(GO_LDFLAGS)' -o $(BUILD)/ecadx ./cmd/ecadx
+
+$(CUDA_LIB): $(LIB_SRC) $(CUDA_SRC) CMakeLists.txt kernels/cuda/CMakeLists.txt kernels/cmake/nvcc.sh scripts/cuda.sh scripts/cuda-wheels.txt | $(BUILD)/.deps
+	@nvcc=$$(sh scripts/cuda.sh $(abspath $(BUILD)/cuda-wheels) $(NVCC)) && cmake -S . -B $(BUILD)/cuda -DCMAKE_BUILD_TYPE=Release -DECAD_CUDA=ON -DECAD_NVCC=$$nvcc -DECAD_BUILD_TESTS=ON -DECAD_OUTPUT_DIR=$(abspath $(BUILD)/cuda) >$(BUILD)/cuda.log 2>&1 || { cat $(BUILD)/cuda.log; exit 1; }
+	@cmake --build $(BUILD)/cuda -j $(JOBS) --target ecad_static ecad_shared
+	@ar rcs $(BUILD)/cuda/lib/libcuda.a
+	@touch $@
+
+$(CUDA_STAMP): $(CUDA_LIB)
+	@printf '#define ECAD_ARCHIVE "%s"\n' "$$(cksum <$(CUDA_LIB))" >$@.new
+	@cmp -s $@.new $@ && rm $@.new && touch $@ || mv $@.new $@
+
+test-cuda: $(CUDA_LIB) $(CUDA_STAMP) ## the Go tests that are about CUDA, of the CUDA build; without a GPU those that need one are skipped
+	$(CUDA_GO) test -tags cuda -count=1 -run CUDARuntimeAndDriver ./cmd/ecadx
+
+cuda-audit: $(CUDA_LIB) $(EMULATE_LIB) ## check the kernels' machine code; registers, shared memory, occupancy and roofline of each
+	@$(BUILD)/emulate/kernels/tests/cuda_launches >$(BUILD)/cuda-launches.tsv
+	@$(GO) run ./internal/cudaaudit -objects $(BUILD)/cuda/kernels/cuda -tools $$(cat $(BUILD)/cuda/tools.txt) -launches $(BUILD)/cuda-launches.tsv
+
+# A folder that proves the CUDA build on a machine with a driver and nothing else.
+BUNDLE := $(BUILD)/gpu-bundle
+
+gpu-bundle: cuda emulate ## build/gpu-bundle: copy it to a machine with a GPU and run check.sh there
+	@cmake --build $(BUILD)/cuda -j $(JOBS)
+	@cmake --build $(BUILD)/cuda -j $(JOBS) --target ecad_probe
+	@cmake --build $(BUILD)/emulate -j $(JOBS) --target ecad_probe
+	@rm -rf $(BUNDLE) && mkdir -p $(BUNDLE)/bin $(BUNDLE)/lib $(BUNDLE)/tests
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BUNDLE)/bin/gpucheck ./bench/gpucheck
+	$(CUDA_GO) build -trimpath -tags cuda -ldflags '-s -w $(GO_LDFLAGS)' -o $(BUNDLE)/bin/ecadx ./cmd/ecadx
+	@cp $(BUILD)/cuda/kernels/tests/test_cuda_* $(BUILD)/cuda/kernels/tests/cuda_race $(BUNDLE)/tests/
+	@cp $(BUILD)/cuda/kernels/cuda/probe/ecad_probe $(BUNDLE)/tests/
+	@$(BUILD)/emulate/kernels/cuda/probe/ecad_probe --record $(BUNDLE)/probes.expected
+	@strip $(BUNDLE)/tests/*
+	@for library in $$(ldd $(BUNDLE)/bin/ecadx $(BUNDLE)/tests/cuda_race | awk '$$1 ~ /^lib(dnnl|gomp|stdc|gcc)/ { print $$3 }' | sort -u); do gzip -c $$library >$(BUNDLE)/lib/$$(basename $$library).gz; done
+	@cp scripts/check.sh $(BUNDLE)/
+	@$(BUNDLE)/bin/gpucheck prepare $(abspath $(BUNDLE))
+	@du -sm $(BUNDLE) | awk '{ print "gpu-bundle: " $$1 " MiB"; exit $$1 > 64 }'
+
+# The same kernels and executor on the host emulator: for tests alone, never shipped.
+EMULATE_LIB   := $(BUILD)/emulate/lib/libecad.a
+EMULATE_STAMP := cgo/libecad_emulate_stamp.h
+
+emulate: $(EMULATE_STAMP) ## build the library with the CUDA backend on the emulator, and its tests
+
+$(EMULATE_LIB): $(LIB_SRC) $(CUDA_SRC) CMakeLists.txt kernels/cuda/CMakeLists.txt kernels/tests/CMakeLists.txt | $(BUILD)/.deps
+	@cmake -S . -B $(BUILD)/emulate -DCMAKE_BUILD_TYPE=Release -DECAD_CUDA=EMULATE -DECAD_BUILD_TESTS=ON -DECAD_OUTPUT_DIR=$(abspath $(BUILD)/emulate) >$(BUILD)/emulate.log 2>&1 || { cat $(BUILD)/emulate.log; exit 1; }
+	@cmake --build $(BUILD)/emulate -j $(JOBS)
+	@touch $@
+
+$(EMULATE_STAMP): $(EMULATE_LIB)
+	@printf '#define ECAD_ARCHIVE "%s"\n' "$$(cksum <$(EMULATE_LIB))" >$@.new
+	@cmp -s $@.new $@ && rm $@.new && touch $@ || mv $@.new $@
+
+test-emulate: $(EMULATE_STAMP) ## every CUDA kernel, the executor and whole programs, on the emulator
+	@cd $(BUILD)/emulate && ctest -L cuda -j $(JOBS) --output-on-failure
+	$(GO) test -tags emulate -count=1 -run 'CUDA|ForksChangeNothing' ./dit
+
+cuda-symbols: $(CUDA_LIB) ## write the list of driver functions that gorgonia.org/cu calls
+	CGO_CFLAGS="-I$(abspath cgo/cudev/shim) -I$$(cat $(BUILD)/cuda/include.txt)" CGO_LDFLAGS="-L$(abspath $(BUILD)/cuda/lib)" sh scripts/cuda-symbols.sh cgo/cudev/symbols.inc
 
 # ---- checks ---------------------------------------------------------------------------------------------------------
 
@@ -128,4 +199,4 @@ $(MINI)/manifest.json: $(BUILD)/ecadx kernels/examples/schedule.json
 		-p "a small red ring above a large blue square on a grey background" --out $(MINI) --force --quiet
 
 clean: ## remove everything that was built
-	rm -rf $(BUILD) $(STAMP)
+	rm -rf $(BUILD) $(STAMP) $(CUDA_STAMP) $(EMULATE_STAMP)

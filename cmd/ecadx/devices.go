@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	ecad "ecadx/cgo"
+	"ecadx/cgo/cudev"
 )
 
 func devicesCommand() *cli.Command {
@@ -52,8 +53,9 @@ type deviceEntry struct {
 	Name         string `json:"name"`
 	Features     string `json:"features"`
 	Threads      int    `json:"threads"`
-	FastBFloat16 bool   `json:"fast_bfloat16"` // multiplies bfloat16 faster than float32: --dtype auto takes it
-	MemoryTotal  uint64 `json:"memory_total"`  // bytes
+	FastBFloat16 bool   `json:"fast_bfloat16"`         // multiplies bfloat16 faster than float32: --dtype auto takes it
+	MemoryTotal  uint64 `json:"memory_total"`          // bytes
+	MemoryFree   uint64 `json:"memory_free,omitempty"` // bytes; of CUDA devices, as the driver says
 }
 
 // missing is a backend without devices.
@@ -68,6 +70,9 @@ func listDevices() (*deviceList, error) {
 	for _, b := range []ecad.Backend{ecad.Reference, ecad.CPU, ecad.CUDA} {
 		n, why := ecad.DeviceCount(b)
 		if n == 0 {
+			if _, driver := cudev.Devices(); b == ecad.CUDA && driver != "" {
+				why = driver // names what is missing
+			}
 			if why == "" {
 				why = "this build has none"
 			}
@@ -79,12 +84,26 @@ func listDevices() (*deviceList, error) {
 				l.Missing = append(l.Missing, missing{deviceChoice{backend: b, ordinal: i}.String(), err.Error()})
 				continue
 			}
+			if b == ecad.CUDA {
+				addDriver(&e, i)
+			}
 			l.Devices = append(l.Devices, e)
 		}
 	}
 	backend, ordinal, err := (&options{device: deviceChoice{auto: true}}).chooseDevice()
 	l.Auto = deviceChoice{backend: backend, ordinal: ordinal}.String()
 	return l, err
+}
+
+// addDriver adds what the driver knows and the runtime does not say.
+func addDriver(e *deviceEntry, ordinal int) {
+	devices, _ := cudev.Devices()
+	for _, d := range devices {
+		if d.Ordinal == ordinal {
+			e.MemoryFree = uint64(d.MemoryFree)
+			e.Features += fmt.Sprintf(", L2 %d MB, up to %d MHz", d.L2Bytes>>20, d.ClockKHz/1000)
+		}
+	}
 }
 
 func askDevice(b ecad.Backend, ordinal int) (deviceEntry, error) {
@@ -106,7 +125,12 @@ func (l *deviceList) writeText(w io.Writer) error {
 			note = ", the default"
 		}
 		fmt.Fprintf(tw, "%s\t%s%s\n", d.Device, d.Name, note)
-		fmt.Fprintf(tw, "\t%d threads, %.1f GB of memory\n", d.Threads, float64(d.MemoryTotal)/1e9)
+		switch {
+		case d.MemoryFree > 0:
+			fmt.Fprintf(tw, "\t%.1f GB of memory, %.1f GB free\n", float64(d.MemoryTotal)/1e9, float64(d.MemoryFree)/1e9)
+		default:
+			fmt.Fprintf(tw, "\t%d threads, %.1f GB of memory\n", d.Threads, float64(d.MemoryTotal)/1e9)
+		}
 		if d.Features != "" {
 			fmt.Fprintf(tw, "\t%s\n", d.Features)
 		}
