@@ -9,14 +9,11 @@ import (
 	"sync"
 
 	ecad "ecadx/cgo"
-	"ecadx/dit/hfconfig"
 	"ecadx/dit/program"
 )
 
 // ImageDecoder turns latents into pictures with the decoder of a snapshot's autoencoder. Safe for concurrent use.
 type ImageDecoder struct {
-	CheckFinite bool // see PipelineConfig; set before use
-
 	cfg     *VAEConfig
 	path    string
 	old     bool
@@ -38,7 +35,7 @@ func (m *Model) OpenImageDecoder() (*ImageDecoder, error) {
 	if s == nil {
 		return nil, fmt.Errorf("%s: this model has no autoencoder, so it makes no pictures: use a snapshot", m.Ref())
 	}
-	config, err := s.ReadFile(VAE, configFile, hfconfig.MaxSize)
+	config, err := s.ReadFile(VAE, configFile, 1<<20)
 	if err != nil {
 		return nil, err
 	}
@@ -93,8 +90,8 @@ func (d *ImageDecoder) Decode(ctx context.Context, dev *ecad.Device, dtype DType
 	if err := writeFloats(state, p.Program, IOLatents, latents); err != nil {
 		return nil, err
 	}
-	if _, err := state.Run(ctx, p.Program, items, ecad.RunOptions{CheckFinite: d.CheckFinite}); err != nil {
-		return nil, fmt.Errorf("%s: %w", d.path, explainFinite(err, d.CheckFinite))
+	if _, err := state.Run(ctx, p.Program, items, ecad.RunOptions{}); err != nil {
+		return nil, fmt.Errorf("%s: %w", d.path, err)
 	}
 	f := d.Factor()
 	pixels, err := readFloats(state, p.Program, ioImage)
