@@ -1,0 +1,67 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+const report = `ptxas info    : Compiling entry function '_Z4goodv' for 'sm_90a'
+ptxas info    : Function properties for _Z4goodv
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 168 registers, used 1 barriers
+ptxas info    : Compiling entry function '_Z3badv' for 'sm_90a'
+    40 bytes stack frame, 72 bytes spill stores, 68 bytes spill loads
+ptxas info    : Used 128 registers`
+
+const sass = `	code for sm_90a
+		Function : _Z4goodv
+        /*0000*/                   LDC R1, c[0x0][0x28] ;
+        /*0010*/              @!P0 UTMALDG.2D [UR8], [UR4] ;
+        /*0020*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR8], R24 ;
+		Function : _Z3badv
+        /*0000*/                   STL [R1], R2 ;
+        /*0010*/               @P1 LDL.64 R2, [R1] ;`
+
+func TestRules(t *testing.T) {
+	kernels := parseReport(report)
+	if len(kernels) != 2 {
+		t.Fatalf("%d kernels, want 2", len(kernels))
+	}
+	code := parseSASS(sass)
+	for _, k := range kernels {
+		k.object, k.instructions = "linear_sm90", code[site{k.symbol, k.arch}]
+	}
+	if p := kernels[0].problems(); len(p) != 0 {
+		t.Errorf("a good kernel: %q", p)
+	}
+	if got := strings.Join(kernels[1].problems(), "; "); got != "1 LDL: local memory; 1 STL: local memory; 40 bytes of stack, 140 bytes of spills; "+
+		"no HGMMA: it should be wgmma on operands that the tensor memory accelerator brings; no UTMALDG: it should be wgmma on operands that the tensor memory accelerator brings" {
+		t.Errorf("a bad kernel: %q", got)
+	}
+}
+
+func TestOccupancyAndRoofline(t *testing.T) {
+	k := kernel{arch: "sm_90a", registers: 168, launch: &launch{threads: 384, shared: 200 << 10, bytes: 1e6, macs: 1e8}}
+	if got := k.warps(); got != 12 {
+		t.Errorf("one block of 12 warps fits by shared memory, got %d", got)
+	}
+	k.launch.shared = 0
+	if got := k.warps(); got != 12 { // 168 registers: 5376 a warp, 12 warps, one block of 12
+		t.Errorf("one block fits by registers, got %d warps", got)
+	}
+	if got := k.launch.roof(); got != "products, at most 790 TFLOP/s" {
+		t.Errorf("200 FLOP/byte: %s", got)
+	}
+	k.launch.macs = 1e7
+	if got := k.launch.roof(); got != "memory, at most 86 TFLOP/s" {
+		t.Errorf("20 FLOP/byte: %s", got)
+	}
+}
+
+func TestNamesOfBothCompilers(t *testing.T) {
+	a := canonical("void ecad::cuda::chain_kernel<ecad::cuda::ChainConfig<8ul, float> >(ecad::cuda::ChainParams)")
+	b := canonical("ecad::cuda::chain_kernel<ecad::cuda::ChainConfig<8, float>>")
+	if a != b {
+		t.Errorf("%q is not %q", a, b)
+	}
+}
