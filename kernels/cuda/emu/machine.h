@@ -145,7 +145,7 @@ struct Mbarrier {
   u32 address = 0, count = 0, pending = 0;
   u32 phase = 0;                                // completed ones
   u64 expected = 0, issued = 0, landed = 0;     // bytes of the phase under way
-  bool live = false, fenced = false;
+  bool fenced = false;
   u32 agent = 0;
   u16 init_warp = 0; u8 init_lane = 0; u32 init_clock = 0;
   std::vector<u32> clock, proxy;                // of the arrivals of the phase under way

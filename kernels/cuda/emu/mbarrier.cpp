@@ -67,7 +67,6 @@ void op::mbarrier_init(u32 address, u32 count, Site site) {
   b.agent = m.new_agent();
   b.address = address;
   b.count = b.pending = count;
-  b.live = true;
   b.init_warp = static_cast<u16>(l.warp_index), b.init_lane = static_cast<u8>(l.lane), b.init_clock = l.warp->time;
   m.mbarrier_at[address] = static_cast<u32>(m.mbarriers.size());
   m.mbarriers.push_back(std::move(b));
@@ -76,7 +75,7 @@ void op::mbarrier_init(u32 address, u32 count, Site site) {
 void op::mbarrier_invalidate(u32 address, Site site) {
   Machine& m = *machine;
   Lane& l = m.self();
-  m.find_mbarrier(address, site, false)->live = false;
+  m.find_mbarrier(address, site, false);  // complains if there is none
   m.mbarrier_at.erase(address);
   m.word(address).barrier = m.word(address + 4).barrier = false;
   m.generic_write(l, address, 8, static_cast<u8>(l.lane), site);

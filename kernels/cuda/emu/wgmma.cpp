@@ -199,16 +199,17 @@ void issue_multiply(Machine& m, Warpgroup& g, Site site) {
       m.stop();
     }
   }
-  std::vector<u32> clock, proxy;
+  static std::vector<u32> clock, proxy;  // kept: stop() unwinds nothing
   slowest(m, g, &clock, &proxy);
+  const Operand desc_a = decode_operand(first.desc_a, first.trans_a), desc_b = decode_operand(first.desc_b, first.trans_b);
+  bool good = check_operand(m, desc_b, first.n, clock.data(), proxy.data(), g.agent, g.groups + 1, site, "b");
+  if (!first.a) good = check_operand(m, desc_a, kM, clock.data(), proxy.data(), g.agent, g.groups + 1, site, "a") && good;
+  if (!good) m.stop();
   auto op = std::make_unique<WgmmaOp>();
   op->accumulate = first.accumulate;
   op->from_registers = first.a != nullptr;
-  op->desc_a = decode_operand(first.desc_a, first.trans_a);
-  op->desc_b = decode_operand(first.desc_b, first.trans_b);
-  bool good = check_operand(m, op->desc_b, first.n, clock.data(), proxy.data(), g.agent, g.groups + 1, site, "b");
-  if (!op->from_registers) good = check_operand(m, op->desc_a, kM, clock.data(), proxy.data(), g.agent, g.groups + 1, site, "a") && good;
-  if (!good) m.stop();
+  op->desc_a = desc_a;
+  op->desc_b = desc_b;
   if (op->from_registers)
     for (u32 t = 0; t < kThreads; ++t)
       for (u32 v = 0; v < 8; ++v) {

@@ -1,7 +1,6 @@
 // Warpgroup matrix products: issued by 128 threads together, executed in order, visible after a wait.
 #pragma once
 #include <cstdint>
-#include <functional>
 
 #include "machine.h"
 
