@@ -51,6 +51,5 @@ ECAD_HOST_DEVICE u32 swizzle_bytes(Swizzle swizzle, u32 offset) {
 }
 
 constexpr u32 kFullMask = 0xffffffffu;
-constexpr i32 kWarp = 32;
 
 }  // namespace ecad::ptx
