@@ -10,8 +10,8 @@ inline Elem elem_of(DType t) { return t == DType::kF32 ? Elem::kF32 : Elem::kBF1
 // Bytes from one index of dim d to the next; 0 where there is only one.
 inline int64_t stride_bytes(const Tensor& t, uint32_t d, DType type) { return t.dims[d] > 1 ? t.strides[d] * static_cast<int64_t>(dtype_size(type)) : 0; }
 
-// Whether the view starts at a multiple of 16 bytes at every step, and so do all runs of `run` elements along its last dim, dims before `first_dim`
-// included. Buffers themselves start at multiples of 64 bytes.
+// Whether the view starts at a multiple of 16 bytes at every step, and so does every row, of whole runs of `run`
+// elements. Buffers themselves start at multiples of 64 bytes.
 inline bool runs_aligned(const Tensor& t, DType type, int64_t run) {
   const auto size = static_cast<int64_t>(dtype_size(type));
   bool aligned = t.cols() % run == 0 && static_cast<int64_t>(t.offset) * size % 16 == 0 && t.step_stride * size % 16 == 0;
@@ -20,7 +20,7 @@ inline bool runs_aligned(const Tensor& t, DType type, int64_t run) {
 }
 inline bool wide(const Tensor& t, DType type) { return runs_aligned(t, type, kVector); }
 
-// A packed weight is dense whatever its tensor says; its tensor is.
+// Tensors of weights are dense, so a packed copy has their strides.
 template <class Operand>  // Source or Sink
 TokenView token_view(const Operand& o) {
   if (!o.present()) return {};
@@ -38,9 +38,6 @@ inline Status computed_input(const Binder& b, size_t i, const char* what, Source
   ECAD_TRY(b.input(i, what, s));
   return b.pack(s, DType::kF32);
 }
-
-// A filter weight [rows, depth] on the device as float32 [depth, rows].
-Status pack_columns(const Binder&, const Source& w, int64_t rows, int64_t depth, void** out);
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

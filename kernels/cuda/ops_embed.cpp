@@ -148,6 +148,21 @@ class TimestepEmbed final : public CudaOp {
   TimestepParams p_ = {};
 };
 
+// A filter weight [rows, depth] on the device as float32 [depth, rows].
+Status pack_columns(const Binder& b, const Source& w, int64_t rows, int64_t depth, void** out) {
+  if (w.weight == nullptr) return unsupported("multiplies with filters from the checkpoint alone");
+  const auto fill = [&](void* device) {
+    const size_t unit = static_cast<size_t>(rows) * sizeof(float);
+    return b.cx.stage(device, static_cast<size_t>(depth) * unit, unit, [&](size_t at, size_t bytes, void* to) {
+      float* column = static_cast<float*>(to);
+      for (auto k = static_cast<int64_t>(at / unit); k < static_cast<int64_t>((at + bytes) / unit); ++k)
+        for (int64_t r = 0; r < rows; ++r) *column++ = static_cast<float>(load_element(w.weight->data, w.weight->dtype, r * depth + k));
+      return Status::ok();
+    });
+  };
+  return b.cache()->get({static_cast<uint64_t>(Pack::kColumns), w.weight->id}, static_cast<size_t>(rows * depth) * sizeof(float), fill, out);
+}
+
 class PatchEmbed final : public CudaOp {
  public:
   using CudaOp::CudaOp;
@@ -198,20 +213,6 @@ class PatchEmbed final : public CudaOp {
 };
 
 }  // namespace
-
-Status pack_columns(const Binder& b, const Source& w, int64_t rows, int64_t depth, void** out) {
-  if (w.weight == nullptr) return unsupported("multiplies with filters from the checkpoint alone");
-  const auto fill = [&](void* device) {
-    const size_t unit = static_cast<size_t>(rows) * sizeof(float);
-    return b.cx.stage(device, static_cast<size_t>(depth) * unit, unit, [&](size_t at, size_t bytes, void* to) {
-      float* column = static_cast<float*>(to);
-      for (auto k = static_cast<int64_t>(at / unit); k < static_cast<int64_t>((at + bytes) / unit); ++k)
-        for (int64_t r = 0; r < rows; ++r) *column++ = static_cast<float>(load_element(w.weight->data, w.weight->dtype, r * depth + k));
-      return Status::ok();
-    });
-  };
-  return b.cache()->get({static_cast<uint64_t>(Pack::kColumns), w.weight->id}, static_cast<size_t>(rows * depth) * sizeof(float), fill, out);
-}
 
 Status bind_lincomb(const Binder& b, std::unique_ptr<Kernel>* out) { return b.as<Lincomb>(out); }
 Status bind_embedding(const Binder& b, std::unique_ptr<Kernel>* out) { return b.as<Embedding>(out); }

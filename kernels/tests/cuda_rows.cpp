@@ -124,7 +124,7 @@ void test_map(const Backends& cuda, Backend& reference) {
         c.output({3, width}, t);
         check_quiet(c, cuda, reference);
         c.alias = 0;
-        if (t == H && width == 104) check_quiet(c, cuda, reference);
+        if (t == H) check_quiet(c, cuda, reference);
       }
   const std::vector<std::vector<int64_t>> spread = {{2, 3, 4, 40}, {1, 3, 4, 40}, {2, 1, 1, 40}, {2, 3, 4, 1}, {1, 1, 1, 1}, {2, 3, 1, 40}};
   for (const auto& dims : spread)
@@ -188,7 +188,7 @@ void test_lincomb(const Backends& cuda, Backend& reference) {
       c.output({2, 4, 37}, t);
       check_quiet(c, cuda, reference);
       c.alias = 0;
-      if (t == F) check_quiet(c, cuda, reference);
+      check_quiet(c, cuda, reference);
     }
 }
 
