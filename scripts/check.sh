@@ -4,7 +4,7 @@
 set -eu
 dir=$(cd "$(dirname "$0")" && pwd)
 for library in "$dir"/lib/*.gz; do
-	[ -e "${library%.gz}" ] || gzip -dk "$library"
+	if [ -e "$library" ] && [ ! -e "${library%.gz}" ]; then gzip -dk "$library"; fi
 done
 LD_LIBRARY_PATH=$dir/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
