@@ -60,7 +60,7 @@ CUDA_SRC   := $(shell find kernels/cuda -name '*.cu' -o -name '*.cuh' 2>/dev/nul
 CUDA_LIB   := $(BUILD)/cuda/lib/libecad.a
 CUDA_STAMP := cgo/libecad_cuda_stamp.h
 # What gorgonia.org/cu is built with: the shim and the toolkit's header, and an empty library for its -lcuda (the driver is looked for at run time).
-CUDA_GO = CGO_CFLAGS="-O2 -g -I$(abspath cgo/cudev/shim) -I$$(cat $(BUILD)/cuda/include.txt)" CGO_LDFLAGS="-O2 -g -L$(abspath $(BUILD)/cuda/lib)" $(GO)
+CUDA_GO = CGO_CFLAGS="-O2 -g -I$(abspath cgo/cudev/shim) -I$$(cat $(BUILD)/cuda/include.txt)" CGO_LDFLAGS="-O2 -g -L$(abspath $(BUILD)/cuda/driver)" $(GO)
 
 cuda: $(CUDA_LIB) $(CUDA_STAMP) FORCE ## build library and command with CUDA (needs no GPU; the command is then build/ecadx)
 	$(CUDA_GO) build -trimpath -tags cuda -ldflags '$(GO_LDFLAGS)' -o $(BUILD)/ecadx ./cmd/ecadx
@@ -68,7 +68,7 @@ cuda: $(CUDA_LIB) $(CUDA_STAMP) FORCE ## build library and command with CUDA (ne
 $(CUDA_LIB): $(LIB_SRC) $(CUDA_SRC) CMakeLists.txt kernels/cuda/CMakeLists.txt kernels/cmake/nvcc.sh scripts/cuda.sh scripts/cuda-wheels.txt | $(BUILD)/.deps
 	@nvcc=$$(sh scripts/cuda.sh $(abspath $(BUILD)/cuda-wheels) $(NVCC)) && cmake -S . -B $(BUILD)/cuda -DCMAKE_BUILD_TYPE=Release -DECAD_CUDA=ON -DECAD_NVCC=$$nvcc -DECAD_BUILD_TESTS=ON -DECAD_OUTPUT_DIR=$(abspath $(BUILD)/cuda) >$(BUILD)/cuda.log 2>&1 || { cat $(BUILD)/cuda.log; exit 1; }
 	@cmake --build $(BUILD)/cuda -j $(JOBS) --target ecad_static ecad_shared
-	@ar rcs $(BUILD)/cuda/lib/libcuda.a
+	@mkdir -p $(BUILD)/cuda/driver && ar rcs $(BUILD)/cuda/driver/libcuda.a
 	@touch $@
 
 $(CUDA_STAMP): $(CUDA_LIB)
@@ -76,7 +76,7 @@ $(CUDA_STAMP): $(CUDA_LIB)
 	@cmp -s $@.new $@ && rm $@.new && touch $@ || mv $@.new $@
 
 test-cuda: $(CUDA_LIB) $(CUDA_STAMP) ## the Go tests that are about CUDA, of the CUDA build; without a GPU those that need one are skipped
-	$(CUDA_GO) test -tags cuda -count=1 -run CUDARuntimeAndDriver ./cmd/ecadx
+	$(CUDA_GO) test -tags cuda -count=1 -run CUDARuntimeAndDriver ./bench
 
 cuda-audit: $(CUDA_LIB) $(EMULATE_LIB) ## check the kernels' machine code; registers, shared memory, occupancy and roofline of each
 	@$(BUILD)/emulate/kernels/tests/cuda_launches >$(BUILD)/cuda-launches.tsv
@@ -121,7 +121,7 @@ test-emulate: $(EMULATE_STAMP) ## every CUDA kernel, the executor and whole prog
 	$(GO) test -tags emulate -count=1 -run 'CUDA|ForksChangeNothing' ./dit
 
 cuda-symbols: $(CUDA_LIB) ## write the list of driver functions that gorgonia.org/cu calls
-	CGO_CFLAGS="-I$(abspath cgo/cudev/shim) -I$$(cat $(BUILD)/cuda/include.txt)" CGO_LDFLAGS="-L$(abspath $(BUILD)/cuda/lib)" sh scripts/cuda-symbols.sh cgo/cudev/symbols.inc
+	CGO_CFLAGS="-I$(abspath cgo/cudev/shim) -I$$(cat $(BUILD)/cuda/include.txt)" CGO_LDFLAGS="-L$(abspath $(BUILD)/cuda/driver)" sh scripts/cuda-symbols.sh cgo/cudev/symbols.inc
 
 # ---- checks ---------------------------------------------------------------------------------------------------------
 
