@@ -96,7 +96,7 @@ class Bench:
     def keep(self, case, kind, samples, load, **more):
         medians = {name: statistics.median(values) for name, values in samples.items()}
         result = {"case": case, "kind": kind, "medians": medians, "samples": samples, "other_load": round(load, 3), **more,
-                  "machine": Machine.about(), "versions": self.versions, "date": datetime.date.today().isoformat(), "command": f"make bench ONLY={case}"}
+                  "machine": Machine.about(), "versions": self.versions, "date": datetime.date.today().isoformat(), "command": f"make bench {'QUICK=1 ' if self.options.quick else ''}ONLY={case}"}
         path = pathlib.Path(self.options.out, case + ".json")
         path.write_text(json.dumps(result, indent=1) + "\n")
         print(f"{case}: {', '.join(f'{k} {v:.4g}' for k, v in medians.items())}", file=sys.stderr, flush=True)
