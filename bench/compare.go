@@ -3,6 +3,8 @@ package bench
 import (
 	"fmt"
 	"io"
+	"path/filepath"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -26,7 +28,7 @@ type Change struct {
 	Verdict Verdict `json:"verdict"`
 }
 
-// Setting is something that differs between two reports, so that their times are not the same work.
+// Setting is something that differs between two reports.
 type Setting struct {
 	Name   string `json:"name"`
 	Before string `json:"before"`
@@ -40,6 +42,34 @@ type Comparison struct {
 	Changes  []Change  `json:"changes"`
 }
 
+// Comparable tells whether a report measured the model and sizes of a configuration, so that times can be set side by side; the error says what differs.
+// Another device, dtype, schedule or number of steps is what one may want to compare.
+func (c Config) Comparable(before *Report) error {
+	size, err := SizeOf(c.Model, c.Height, c.Width)
+	if err != nil {
+		return err
+	}
+	tokens := c.TextTokens
+	if tokens == 0 {
+		tokens = c.Model.Defaults().TextTokens
+	}
+	var differs []string
+	setting := func(name string, x, y any) {
+		if a, b := fmt.Sprint(x), fmt.Sprint(y); a != b {
+			differs = append(differs, fmt.Sprintf("%s %s, now %s", name, a, b))
+		}
+	}
+	setting("model", filepath.Clean(before.Model), filepath.Clean(c.Model.Ref()))
+	setting("resolution", before.Resolution, Resolution{size.Height, size.Width})
+	setting("batch", before.Batch, max(c.Batch, 1))
+	setting("blocks", before.Blocks, blocksOf(c.Model.Shape(c.Steps)))
+	setting("text tokens", before.TextTokens, tokens)
+	if len(differs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("it measured other work (%s)", strings.Join(differs, "; "))
+}
+
 // CompareReports sets a report beside an earlier one. Components are taken together by name.
 func CompareReports(file string, before, after *Report) *Comparison {
 	c := &Comparison{File: file, Settings: []Setting{}, Changes: []Change{}}
@@ -48,18 +78,13 @@ func CompareReports(file string, before, after *Report) *Comparison {
 			c.Settings = append(c.Settings, Setting{name, a, b})
 		}
 	}
-	setting("model", before.Model, after.Model)
 	setting("device", before.Device, after.Device)
 	setting("hardware", before.Hardware.Name, after.Hardware.Name)
 	setting("threads", before.Hardware.Threads, after.Hardware.Threads)
 	setting("dtype", before.DType, after.DType)
-	setting("resolution", before.Resolution, after.Resolution)
-	setting("batch", before.Batch, after.Batch)
 	setting("steps", before.Steps, after.Steps)
 	setting("guidance", before.Guidance, after.Guidance)
 	setting("schedule", before.Schedule, after.Schedule)
-	setting("blocks", before.Blocks, after.Blocks)
-	setting("text tokens", before.TextTokens, after.TextTokens)
 	change := func(name string, x, y Spread) {
 		if x.Median > 0 && y.Median > 0 {
 			c.Changes = append(c.Changes, Change{name, x, y, y.Median / x.Median, judge(x, y)})
@@ -144,9 +169,9 @@ func (s Spread) plus(o Spread) Spread {
 
 // WriteText prints the comparison for people.
 func (c *Comparison) WriteText(w io.Writer) error {
-	fmt.Fprintf(w, "\ncompared with %s\n", c.File)
+	fmt.Fprintf(w, "\ncompared with %s (ratio: now / before, below 1 is faster)\n", c.File)
 	for _, s := range c.Settings {
-		fmt.Fprintf(w, "  not the same work: %s was %s, is %s\n", s.Name, s.Before, s.After)
+		fmt.Fprintf(w, "  %s was %s, is %s\n", s.Name, s.Before, s.After)
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "\tbefore ms\tnow ms\tratio\t\t")
@@ -154,9 +179,9 @@ func (c *Comparison) WriteText(w io.Writer) error {
 		mark := string(x.Verdict)
 		switch x.Verdict {
 		case Same:
-			mark = "within the spread"
+			mark = "within the spread of both"
 		case Unknown:
-			mark = "measured once"
+			mark = "measured once, no spread to judge by"
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%.3f\t%s\t\n", x.Name, msText(x.Before.Median), msText(x.After.Median), x.Ratio, mark)
 	}

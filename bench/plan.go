@@ -102,7 +102,8 @@ func storedSize(m *dit.Model) (func(name string) int64, error) {
 // runtimeGrowth is what the process takes on top of what it has before weights are loaded: threads' stacks, kernels made for shapes, the heap while it compiles.
 const runtimeGrowth = 24 << 20
 
-// PlanMemory says how much memory Measure would hold for the runs of a configuration, without loading weights.
+// PlanMemory says how much memory Measure would hold for the runs of a configuration, without loading weights. When the machine has less, the plan comes
+// with an error that wraps ErrMemory.
 func PlanMemory(cfg Config) (memory *Memory, err error) {
 	b := &bench{cfg: cfg}
 	defer func() { err = errors.Join(err, b.close()) }()
@@ -112,7 +113,7 @@ func PlanMemory(cfg Config) (memory *Memory, err error) {
 	if err := b.plan(); err != nil {
 		return nil, err
 	}
-	return &b.memory, nil
+	return &b.memory, b.fits()
 }
 
 // plan fills in what the runs will take, and refuses what is not there.

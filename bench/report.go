@@ -35,6 +35,7 @@ type Report struct {
 	FLOPs         int64   `json:"flops"` // everything counted, from the program
 	UncachedFLOPs int64   `json:"uncached_flops"`
 	FLOPsRatio    float64 `json:"flops_ratio"`
+	Efficiency    float64 `json:"efficiency"` // speedup / flops_ratio: how much of the saved arithmetic was saved time
 
 	Memory     Memory          `json:"memory_bytes"`
 	Components []ComponentTime `json:"components"`
@@ -55,29 +56,36 @@ type Report struct {
 	ScheduleHash      string      `json:"schedule_hash"`
 	TextTokens        int         `json:"text_tokens"`
 	Rounds            int         `json:"rounds"`
+	StepWork          Work        `json:"step_work"` // of the batch, as is all work here
+	RunWork           Work        `json:"run_work"`
+	UncachedRunWork   Work        `json:"uncached_run_work"`
+	Reuse             Reuse       `json:"reuse"`
 	Hardware          Hardware    `json:"hardware"`
 	Library           string      `json:"library"` // version of libecad
 	Peaks             *Peaks      `json:"peaks,omitempty"`
 	Compare           *Comparison `json:"compare,omitempty"`
 }
 
-// ComponentTime is one component of one block. Flops and Bytes are of one execution on the batch: bytes read and written once per
-// operand, weights included.
+// ComponentTime is one component of one block. Its work is that of the batch: bytes read and written once per operand, weights included.
 type ComponentTime struct {
 	Block     int    `json:"block"`
 	Component string `json:"component"`
 	ComputeMS Spread `json:"compute_ms"` // its ops in a fully computed step, the chain before it included
 	ReuseMS   Spread `json:"reuse_ms"`   // what one more reused slot adds to a chain
-	FLOPs     int64  `json:"flops"`
-	Bytes     int64  `json:"bytes"`
+	Work             // of one execution
 }
 
-// StepTime is a step of the run under the schedule.
+// StepTime is a step of the run under the schedule. ReusedMS is what the slots of its reused components add to its chains by the component
+// table, OtherMS what belongs to no component, ComputedMS the rest of MS; they add up to MS.
 type StepTime struct {
-	Step     int     `json:"step"`
-	Computed int     `json:"computed"` // components
-	Cells    int     `json:"cells"`    // of so many
-	MS       float64 `json:"ms"`       // median
+	Step       int     `json:"step"`
+	Computed   int     `json:"computed"` // components
+	Cells      int     `json:"cells"`    // of so many
+	MS         float64 `json:"ms"`       // median
+	ComputedMS float64 `json:"computed_ms"`
+	ReusedMS   float64 `json:"reused_ms"`
+	OtherMS    float64 `json:"other_ms"`
+	Work
 }
 
 // Hardware is what the device says of itself.
@@ -118,16 +126,14 @@ func (b *bench) report() (*Report, error) {
 	if r.Schedule == "" {
 		r.Schedule = "none"
 	}
-	r.Blocks = []int{b.shape.Blocks}
-	if b.shape.Family == schedule.Flux {
-		r.Blocks = append(r.Blocks, b.shape.SingleBlocks)
-	}
+	r.Blocks = blocksOf(b.shape)
+	b.components(r)
 	b.runs(r)
 	if err := b.count(r); err != nil {
 		return nil, err
 	}
+	b.work(r)
 	r.Memory, r.Peaks = b.memory, b.peaks
-	b.components(r)
 	stage := func(samples []float64) (*float64, *Spread) {
 		if len(samples) == 0 {
 			return nil, nil
@@ -147,6 +153,14 @@ func (b *bench) report() (*Report, error) {
 	}
 	r.PredictedRunMS = perImage * float64(c.Batch)
 	return r, nil
+}
+
+// blocksOf is the number of blocks of each kind.
+func blocksOf(s schedule.Shape) []int {
+	if s.Family == schedule.Flux {
+		return []int{s.Blocks, s.SingleBlocks}
+	}
+	return []int{s.Blocks}
 }
 
 // ran is the schedule that was measured, canonical.
@@ -173,15 +187,48 @@ func (b *bench) runs(r *Report) {
 	}
 	r.RunMS, r.UncachedRunMS = r.RunSpread.Median, r.UncachedRunSpread.Median
 	r.Speedup = ratio(r.UncachedRunMS, r.RunMS)
+	sections := b.cached.Source.Stats().Sections
+	items := b.cached.Source.Schedules[0].Items // the prologue, then one per step
 	for step, samples := range mixed.steps {
 		t := StepTime{Step: step, Cells: b.shape.RowLen(), MS: NewSpread(samples).Median}
-		for _, d := range s.Row(step) {
+		reused := 0.0
+		for cell, d := range s.Row(step) {
 			if d == schedule.Compute {
 				t.Computed++
+			} else {
+				reused += r.Components[cell].ReuseMS.Median
 			}
 		}
+		t.split(reused, r.OtherMS)
+		t.Work = b.peaks.work(sections[items[step+1].Section].Cost, t.MS)
 		r.StepTimes = append(r.StepTimes, t)
 	}
+}
+
+// split takes the step's time apart. What one part takes by the table can be more than there was.
+func (t *StepTime) split(reused, other float64) {
+	t.OtherMS = min(other, t.MS)
+	rest := t.MS - t.OtherMS
+	switch t.Computed {
+	case 0:
+		t.ReusedMS = rest
+	case t.Cells:
+		t.ComputedMS = rest
+	default:
+		t.ReusedMS = min(reused, rest)
+		t.ComputedMS = rest - t.ReusedMS
+	}
+}
+
+// work fills in how fast the work was, and how the reuse compares to what it saves.
+func (b *bench) work(r *Report) {
+	p := b.uncached.Source
+	r.StepWork = b.peaks.work(p.Stats().Sections[p.Schedules[0].Items[1].Section].Cost, r.StepMS.Median)
+	r.UncachedRunWork = b.peaks.work(p.ScheduleCost(0), r.UncachedRunMS)
+	r.RunWork = b.peaks.work(b.cached.Source.ScheduleCost(0), r.RunMS)
+	r.Efficiency = ratio(r.Speedup, r.FLOPsRatio)
+	r.Reuse = Reuse{Blocks: b.reuse.blocks, SlotBytes: b.reuse.bytes, StepMS: NewSpread(b.reuse.steps), FloorMS: NewSpread(b.reuse.floor)}
+	r.Reuse.Ratio = ratio(r.Reuse.StepMS.Median, r.Reuse.FloorMS.Median)
 }
 
 // count fills in MACs and FLOPs.
@@ -209,11 +256,12 @@ func (b *bench) components(r *Report) {
 	for cell := range b.shape.RowLen() {
 		block, k := cell/schedule.ComponentsPerBlock, cell%schedule.ComponentsPerBlock
 		cost := costs[[2]int{block, k}]
-		t := ComponentTime{Block: block, Component: b.shape.Component(block, k).String(), FLOPs: cost.Flops, Bytes: cost.Bytes,
+		t := ComponentTime{Block: block, Component: b.shape.Component(block, k).String(),
 			ReuseMS: perByte.scaled(float64(b.reuse.slots[int64(cell)]))}
 		if cell < len(b.full.cells) {
 			t.ComputeMS = NewSpread(b.full.cells[cell])
 		}
+		t.Work = b.peaks.work(cost, t.ComputeMS.Median)
 		r.Components = append(r.Components, t)
 	}
 }

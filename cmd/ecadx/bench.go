@@ -19,6 +19,12 @@ const (
 	flagTextTokens = "text-tokens"
 	flagImages     = "images"
 	flagISA        = "isa"
+	flagSVG        = "svg"
+	flagCheck      = "check"
+	flagDetail     = "detail"
+	flagASCII      = "ascii"
+
+	flagTransformerOnly = "transformer-only"
 )
 
 // Limits of the flags above.
@@ -46,9 +52,12 @@ what one more slot adds to a chain. --json prints everything; --compare sets it 
 			&cli.StringFlag{Name: flagISA, Value: "auto", Usage: "cpu: instructions up to `SET`: generic, avx2, avx512, amx or auto"},
 			&cli.IntFlag{Name: flagRepeat, Usage: "measure `N` rounds", DefaultText: "until the medians settle, about 20 s at most"},
 			&cli.StringFlag{Name: flagCompare, Usage: "compare with `FILE`, the JSON of an earlier run"},
-			&cli.BoolFlag{Name: "transformer-only", Usage: "leave text encoder and decoder out"},
-			&cli.BoolFlag{Name: "detail", Usage: "a line for every block"},
-			&cli.BoolFlag{Name: "ascii", Usage: "draw bars with #"}),
+			&cli.StringFlag{Name: flagSVG, Usage: "draw the steps into `FILE`"},
+			&cli.BoolFlag{Name: flagCheck, DisableDefaultText: true, Usage: "only say how much memory the runs would take, and whether it is there"},
+			&cli.BoolFlag{Name: flagTransformerOnly, DisableDefaultText: true, Usage: "leave text encoder and decoder out"},
+			&cli.BoolFlag{Name: flagDetail, DisableDefaultText: true, Usage: "a line for every block"},
+			&cli.BoolFlag{Name: flagASCII, DisableDefaultText: true, Usage: "draw bars with letters"},
+			commonFlag(flagForce)),
 		Action: benchmark,
 	}
 }
@@ -179,37 +188,53 @@ func benchmark(c *cli.Context) error {
 	if images > 0 {
 		return t.throughput(c, images, repeats)
 	}
-	var before *bench.Report
-	file := c.String(flagCompare)
-	if file != "" {
-		if before, err = readReport(file); err != nil {
-			return err
-		}
-	}
 	r, err := resolveSchedule(t.schedule, t.model.Shape(t.steps))
 	if err != nil {
 		return err
 	}
 	env := environmentOf(c)
 	p := t.newProgress(env, "bench", "", 0)
-	report, err := bench.Measure(c.Context, bench.Config{
+	cfg := bench.Config{
 		Model: t.model, Device: ecad.DeviceConfig{Backend: t.backend, Ordinal: t.ordinal, Threads: t.threads, ISA: t.isa}, DType: t.dtype,
 		Height: t.size.Height, Width: t.size.Width, Batch: t.batch, Steps: t.steps, Guidance: t.guidance, Schedule: r.schedule, ScheduleName: r.ref,
-		TextTokens: t.textTokens, Repeats: repeats, TransformerOnly: c.Bool("transformer-only"),
+		TextTokens: t.textTokens, Repeats: repeats, TransformerOnly: c.Bool(flagTransformerOnly),
+		Planned:  func(m *bench.Memory) { t.remark(env, "ecadx bench: memory: %v", m) },
 		Progress: func(what string) { p.say(0, 0, what) },
-		Remark:   func(text string) { t.remark(env, "ecadx bench: %s", text) },
-	})
+		Remark:   func(text string) { p.line("ecadx bench: %s", text) },
+	}
+	if c.Bool(flagCheck) {
+		return t.checkMemory(env, cfg)
+	}
+	var before *bench.Report
+	file := c.String(flagCompare)
+	if file != "" {
+		if before, err = readReport(file, cfg); err != nil {
+			return err
+		}
+	}
+	svg := c.String(flagSVG)
+	if svg != "" {
+		if err := t.checkAbsent(svg); err != nil {
+			return err
+		}
+	}
+	report, err := bench.Measure(c.Context, cfg)
 	p.end()
 	if err != nil {
-		return badModel(err)
+		return benchFailure(err)
 	}
 	if before != nil {
 		report.Compare = bench.CompareReports(file, before, report)
 	}
+	if svg != "" {
+		if err := writeFile(svg, report.SVG()); err != nil {
+			return err
+		}
+	}
 	if t.output == asJSON {
 		return writeJSON(env.stdout, report)
 	}
-	o := bench.TableOptions{Detail: c.Bool("detail"), Width: terminalWidth(), ASCII: c.Bool("ascii")}
+	o := bench.TableOptions{Detail: c.Bool(flagDetail), Width: terminalWidth(), ASCII: c.Bool(flagASCII)}
 	if err := report.WriteText(env.stdout, o); err != nil {
 		return err
 	}
@@ -219,8 +244,32 @@ func benchmark(c *cli.Context) error {
 	return nil
 }
 
-// readReport reads the file of --compare.
-func readReport(file string) (*bench.Report, error) {
+// checkMemory says how much memory the runs would take; not having it is an error.
+func (t *task) checkMemory(env *environment, cfg bench.Config) error {
+	m, err := bench.PlanMemory(cfg)
+	if m == nil || err != nil && !errors.Is(err, bench.ErrMemory) {
+		return benchFailure(err)
+	}
+	if t.output == asJSON {
+		if err := writeJSON(env.stdout, map[string]*bench.Memory{"memory_bytes": m}); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(env.stdout, m)
+	}
+	return benchFailure(err)
+}
+
+// benchFailure gives errors about memory no blame but the machine's.
+func benchFailure(err error) error {
+	if errors.Is(err, bench.ErrMemory) {
+		return newError(exitFailed, "bench: %w", err)
+	}
+	return badModel(err)
+}
+
+// readReport reads the file of --compare, which must have measured the model and sizes of cfg.
+func readReport(file string, cfg bench.Config) (*bench.Report, error) {
 	data, err := readLimited(file, maxReportFile)
 	if err != nil {
 		return nil, err
@@ -228,6 +277,9 @@ func readReport(file string) (*bench.Report, error) {
 	r, err := bench.DecodeReport(data)
 	if err != nil {
 		return nil, inputError("%s: %w: name a file written by ecadx bench --json", file, err)
+	}
+	if err := cfg.Comparable(r); err != nil {
+		return nil, inputError("%s: %w: compare runs of one model and size", file, err)
 	}
 	return r, nil
 }

@@ -28,7 +28,7 @@ func (o *options) instructions(c *cli.Context) (ecad.ISA, error) {
 }
 
 // Flags of bench that say nothing about making pictures.
-var notWithImages = []string{flagBlocks, flagTextTokens, flagCompare, "transformer-only", "detail", "ascii"}
+var notWithImages = []string{flagBlocks, flagTextTokens, flagCompare, flagSVG, flagCheck, flagTransformerOnly, flagDetail, flagASCII}
 
 // throughput measures how many pictures a second the evaluator makes.
 func (t *task) throughput(c *cli.Context, images, repeats int) error {

@@ -82,11 +82,43 @@ func TestBenchCommand(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	table, _ := command(t, exitDone, append(args, "--compare", file, "--detail", "--ascii", "--batch", "2")...)
-	for _, part := range []string{"mini-pixart, ", "attn1", "ff", "GFLOP/s", "#0", "step   2", "###", "compared with " + file, "batch was 1, is 2", "uncached run"} {
+	svg := filepath.Join(t.TempDir(), "steps.svg")
+	args = append(args, "--compare", file, "--detail", "--ascii", "--svg", svg)
+	table, remarks := command(t, exitDone, append(args, "--schedule", "fora:3")...)
+	for _, part := range []string{"mini-pixart, ", "attn1", "ff", "GFLOP/s", "#0", "step   2", "###", "compared with " + file, "schedule was fora:2, is fora:3", "uncached run", "of peak"} {
 		if !strings.Contains(table, part) {
 			t.Errorf("%q is not in\n%s", part, table)
 		}
+	}
+	if !strings.Contains(remarks, "ecadx bench: memory: ") {
+		t.Errorf("no plan in %s", remarks)
+	}
+	if data, err := os.ReadFile(svg); err != nil || !bytes.HasPrefix(data, []byte("<svg ")) {
+		t.Errorf("picture: %v", err)
+	}
+	command(t, exitBadInput, args...) // the picture exists already
+	_, message := command(t, exitBadInput, append(args, "--batch", "2", "--force")...)
+	if !strings.Contains(message, "batch 1, now 2") {
+		t.Errorf("a report of another size: %s", message)
+	}
+}
+
+// Without peaks and with little to do, what the command itself gets wrong.
+func TestBenchCheck(t *testing.T) {
+	args := []string{"bench", "--check", "--model", "random:pixart-alpha-256", "--schedule", "fora:2"}
+	text, _ := command(t, exitDone, append(args, "--json")...)
+	m := decode[struct {
+		Memory bench.Memory `json:"memory_bytes"`
+	}](t, text).Memory
+	if m.Weights < 1<<30 || m.Total != m.Weights+m.Activations+m.Slots+m.Runtime || m.ProcessPeak != 0 {
+		t.Errorf("plan %+v", m)
+	}
+	if people, _ := command(t, exitDone, args...); !strings.Contains(people, "GiB planned: weights ") {
+		t.Errorf("for people: %s", people)
+	}
+	_, message := command(t, exitFailed, "bench", "--check", "--model", "random:pixart-alpha-1024", "--batch", "4096", "--schedule", "fora:2")
+	if !strings.Contains(message, "are free: lower --batch or --resolution") {
+		t.Errorf("what no machine has: %s", message)
 	}
 }
 

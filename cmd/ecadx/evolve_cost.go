@@ -90,7 +90,7 @@ func (e *evolution) measureLatency(ctx context.Context) (*bench.LatencyTable, er
 	defer show.end()
 	report, err := bench.Measure(ctx, bench.Config{
 		Model: p.model, Device: device, DType: p.session.DType, Height: p.size.height, Width: p.size.width, Batch: p.cfg.Model.Batch, Steps: p.cfg.Model.Steps,
-		Guidance: p.cfg.Model.Guidance, TransformerOnly: true, Progress: func(what string) { show.status("measure: " + what) },
+		Guidance: p.cfg.Model.Guidance, TransformerOnly: true, NoPeaks: true, Progress: func(what string) { show.status("measure: " + what) },
 	})
 	if err != nil {
 		return nil, badModel(err)
