@@ -18,11 +18,15 @@ type part struct {
 
 // parts are the stretches of a step's bar in order; what the schedule saves against the step that computes everything comes last.
 func (r *Report) parts(s StepTime) []part {
+	saved := max(0, r.StepMS.Median-s.MS)
+	if s.Computed == s.Cells { // the median of all such steps is a little more than some of them
+		saved = 0
+	}
 	return []part{
 		{"computed", s.ComputedMS, '█', '#', "computed"},
 		{"reused", s.ReusedMS, '▓', '=', "reused"},
 		{"other", s.OtherMS, '▒', '-', "other"},
-		{"saved", max(0, r.StepMS.Median-s.MS), '·', '.', "saved"},
+		{"saved", saved, '·', '.', "saved"},
 	}
 }
 

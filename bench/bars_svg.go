@@ -9,7 +9,7 @@ import (
 // Measures of the picture in pixels. Bars lie in rows of barPitch, labels left and right of them.
 const (
 	barsWidth               = 880
-	barsLeft, barsRight     = 132, 790
+	barsLeft, barsRight     = 152, 790
 	barsTop                 = 112
 	barPitch, barHeight     = 22, 14
 	axisGap, barsBelow      = 8, 44

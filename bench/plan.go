@@ -99,8 +99,9 @@ func storedSize(m *dit.Model) (func(name string) int64, error) {
 	}, nil
 }
 
-// runtimeGrowth is what the process takes on top of what it has before weights are loaded: threads' stacks, kernels made for shapes, the heap while it compiles.
-const runtimeGrowth = 24 << 20
+// runtimeGrowth is what the process takes on top of what it has before weights are loaded: threads' stacks, kernels made for shapes, the heap while it compiles;
+// and, in step with the model's width, the padding of packed weights and the scratch of kernels. Found by measuring the miniature and PixArt-256 (TestPlannedMemory).
+func runtimeGrowth(weights int64) int64 { return 16<<20 + weights/64 }
 
 // PlanMemory says how much memory Measure would hold for the runs of a configuration, without loading weights. When the machine has less, the plan comes
 // with an error that wraps ErrMemory.
@@ -137,7 +138,7 @@ func (b *bench) plan() error {
 		b.memory.Activations = max(b.memory.Activations, plan.activations)
 		b.memory.Slots = plan.slots
 	}
-	b.memory.Runtime = residentBytes() + runtimeGrowth
+	b.memory.Runtime = residentBytes() + runtimeGrowth(b.memory.Weights)
 	b.memory.Total = b.memory.Weights + b.memory.Activations + b.memory.Slots + b.memory.Runtime
 	b.memory.Free = availableBytes()
 	if info.Backend == ecad.CUDA {

@@ -35,7 +35,6 @@ type Report struct {
 	FLOPs         int64   `json:"flops"` // everything counted, from the program
 	UncachedFLOPs int64   `json:"uncached_flops"`
 	FLOPsRatio    float64 `json:"flops_ratio"`
-	Efficiency    float64 `json:"efficiency"` // speedup / flops_ratio: how much of the saved arithmetic was saved time
 
 	Memory     Memory          `json:"memory_bytes"`
 	Components []ComponentTime `json:"components"`
@@ -56,7 +55,8 @@ type Report struct {
 	ScheduleHash      string      `json:"schedule_hash"`
 	TextTokens        int         `json:"text_tokens"`
 	Rounds            int         `json:"rounds"`
-	StepWork          Work        `json:"step_work"` // of the batch, as is all work here
+	Efficiency        float64     `json:"efficiency"` // speedup / flops_ratio: how much of the saved arithmetic was saved time
+	StepWork          Work        `json:"step_work"`  // of the batch, as is all work here
 	RunWork           Work        `json:"run_work"`
 	UncachedRunWork   Work        `json:"uncached_run_work"`
 	Reuse             Reuse       `json:"reuse"`

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -149,6 +151,28 @@ func TestBenchImages(t *testing.T) {
 	people, _ := command(t, exitDone, args...)
 	if !strings.Contains(people, "images/s (p10 ") {
 		t.Errorf("for people:\n%s", people)
+	}
+}
+
+var pixart256 = flag.Bool("pixart256", false, "hold the memory of the whole PixArt-256 to its plan (minutes, 3 GB)")
+
+// What bench says beforehand is what the process holds at most, within 10 %.
+func TestPlannedMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIP: the race detector takes memory of its own")
+	}
+	size := []string{"--blocks", "4", "--resolution", "128", "--text-tokens", "16"}
+	if *pixart256 {
+		size = nil
+	}
+	for _, dtype := range []string{"bfloat16", "float32"} {
+		text, _ := command(t, exitDone, append([]string{"bench", "--model", "random:pixart-alpha-256", "--steps", "2", "--repeat", "1", "--schedule", "fora:2", "--dtype", dtype, "--json"}, size...)...)
+		m := decode[bench.Report](t, text).Memory
+		if off := float64(m.ProcessPeak)/float64(m.Total) - 1; !(math.Abs(off) <= 0.1) {
+			t.Errorf("%s: the process reached %d bytes, planned were %d (%+.1f %%): %+v", dtype, m.ProcessPeak, m.Total, 100*off, m)
+		} else {
+			t.Logf("%s: %+.1f %% off the plan of %d bytes", dtype, 100*off, m.Total)
+		}
 	}
 }
 
