@@ -15,6 +15,8 @@ import (
 // Denoiser runs one model on one device. It keeps the programs it has compiled, so that the next batch of the same sizes starts at once.
 // Safe for concurrent use; the device serialises runs. It does not own model and device, which must outlive it.
 type Denoiser struct {
+	CheckFinite bool // see PipelineConfig; set before use
+
 	model *Model
 	dev   *ecad.Device
 
@@ -191,7 +193,18 @@ func (r *Run) Do(ctx context.Context, i int, opt ecad.RunOptions) ([]ecad.OpTime
 
 // DoItems runs some items of a loop whose layout is that of the run's own, such as a range of steps.
 func (r *Run) DoItems(ctx context.Context, l *Loop, items []ecad.Item, opt ecad.RunOptions) ([]ecad.OpTime, error) {
-	return r.state.Run(ctx, l.Program, items, opt)
+	opt.CheckFinite = opt.CheckFinite || l.owner.CheckFinite
+	times, err := r.state.Run(ctx, l.Program, items, opt)
+	return times, explainFinite(err, opt.CheckFinite)
+}
+
+// explainFinite adds what to do to the error of a run that was checked for NaN and infinity.
+func explainFinite(err error, checked bool) error {
+	var lib *ecad.Error
+	if checked && errors.As(err, &lib) && lib.Code == ecad.StatusDeviceError && lib.Op >= 0 {
+		return fmt.Errorf("%w: look at the weights and inputs of this op; if they are finite, its dtype is too narrow: compute in float32", err)
+	}
+	return err
 }
 
 // Fork is a second run that goes on from where this one stands; they share memory until one writes.

@@ -9,11 +9,14 @@ import (
 	"sync"
 
 	ecad "ecadx/cgo"
+	"ecadx/dit/hfconfig"
 	"ecadx/dit/program"
 )
 
 // ImageDecoder turns latents into pictures with the decoder of a snapshot's autoencoder. Safe for concurrent use.
 type ImageDecoder struct {
+	CheckFinite bool // see PipelineConfig; set before use
+
 	cfg     *VAEConfig
 	path    string
 	old     bool
@@ -35,7 +38,7 @@ func (m *Model) OpenImageDecoder() (*ImageDecoder, error) {
 	if s == nil {
 		return nil, fmt.Errorf("%s: this model has no autoencoder, so it makes no pictures: use a snapshot", m.Ref())
 	}
-	config, err := s.ReadFile(VAE, configFile, 1<<20)
+	config, err := s.ReadFile(VAE, configFile, hfconfig.MaxSize)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +93,8 @@ func (d *ImageDecoder) Decode(ctx context.Context, dev *ecad.Device, dtype DType
 	if err := writeFloats(state, p.Program, IOLatents, latents); err != nil {
 		return nil, err
 	}
-	if _, err := state.Run(ctx, p.Program, items, ecad.RunOptions{}); err != nil {
-		return nil, fmt.Errorf("%s: %w", d.path, err)
+	if _, err := state.Run(ctx, p.Program, items, ecad.RunOptions{CheckFinite: d.CheckFinite}); err != nil {
+		return nil, fmt.Errorf("%s: %w", d.path, explainFinite(err, d.CheckFinite))
 	}
 	f := d.Factor()
 	pixels, err := readFloats(state, p.Program, ioImage)

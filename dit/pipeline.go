@@ -27,6 +27,9 @@ type PipelineConfig struct {
 	// KeepEncoder keeps the text encoder open between calls. Off, it is opened and released by each Encode, for text encoders
 	// larger than the transformer.
 	KeepEncoder bool
+	// CheckFinite makes every run of text encoder, transformer and decoder stop at the first NaN or infinity, with an error that names step,
+	// block, component and op. It reads every output once more.
+	CheckFinite bool
 }
 
 // Pipeline is a model with the devices it runs on. Captions become Prompts (Encode), Prompts and noise become latents (a Worker's
@@ -74,7 +77,9 @@ func (m *Model) OpenPipeline(cfg PipelineConfig) (*Pipeline, error) {
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
-		p.Workers = append(p.Workers, &Worker{Device: dev, Denoiser: NewDenoiser(m, dev), pipeline: p})
+		d := NewDenoiser(m, dev)
+		d.CheckFinite = cfg.CheckFinite
+		p.Workers = append(p.Workers, &Worker{Device: dev, Denoiser: d, pipeline: p})
 	}
 	return p, nil
 }
@@ -88,6 +93,7 @@ func (p *Pipeline) Encode(ctx context.Context, prompts []string) ([]Prompt, erro
 		if err != nil {
 			return nil, err
 		}
+		e.CheckFinite = p.cfg.CheckFinite
 		p.encoder = e
 	}
 	dev := p.Workers[0].Device
@@ -109,6 +115,7 @@ func (p *Pipeline) images() (*ImageDecoder, error) {
 		if err != nil {
 			return nil, err
 		}
+		d.CheckFinite = p.cfg.CheckFinite
 		p.decoder = d
 	}
 	return p.decoder, nil

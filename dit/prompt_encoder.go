@@ -9,6 +9,7 @@ import (
 
 	ecad "ecadx/cgo"
 	"ecadx/dit/caption"
+	"ecadx/dit/hfconfig"
 	"ecadx/dit/tokenizer"
 )
 
@@ -18,6 +19,8 @@ const maxVocabularyFile = 64 << 20
 // PromptEncoder turns captions into Prompts with the T5 encoder and tokenizer of a snapshot. Safe for concurrent use; prompts are encoded one
 // by one, so that an embedding never depends on its neighbours.
 type PromptEncoder struct {
+	CheckFinite bool // see PipelineConfig; set before use
+
 	cfg     *T5Config
 	path    string
 	words   *tokenizer.Unigram
@@ -43,7 +46,7 @@ func (m *Model) OpenPromptEncoder() (*PromptEncoder, error) {
 	if s == nil {
 		return nil, fmt.Errorf("%s: this model has no text encoder: use a snapshot, or ecadx denoise with embeddings", m.Ref())
 	}
-	config, err := s.ReadFile(TextEncoder, configFile, 1<<20)
+	config, err := s.ReadFile(TextEncoder, configFile, hfconfig.MaxSize)
 	if err != nil {
 		return nil, err
 	}
@@ -140,8 +143,8 @@ func (e *PromptEncoder) encode(ctx context.Context, dev *ecad.Device, dtype DTyp
 	if err := errors.Join(ecad.Write(state, ioInputIDs, ids), ecad.Write(state, ioCounts, []int32{int32(len(ids))})); err != nil {
 		return Prompt{}, err
 	}
-	if _, err := state.Run(ctx, p.Program, items, ecad.RunOptions{}); err != nil {
-		return Prompt{}, err
+	if _, err := state.Run(ctx, p.Program, items, ecad.RunOptions{CheckFinite: e.CheckFinite}); err != nil {
+		return Prompt{}, explainFinite(err, e.CheckFinite)
 	}
 	hidden, err := readFloats(state, p.Program, ioHidden)
 	if err != nil {

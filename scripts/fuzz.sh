@@ -12,16 +12,16 @@ cd "$(dirname "$0")/.."
 dir=$build/fuzz
 mkdir -p "$dir"
 
-if ! { CC=clang CXX=clang++ cmake -S . -B "$dir" -DECAD_SANITIZE=ON -DECAD_CPU=OFF -DECAD_BUILD_FUZZ=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo &&
+{
+	for t in program safetensors api; do echo "c $t"; done
+	git grep -n '^func Fuzz[A-Za-z0-9]*(' -- '*_test.go' | sed -E 's|^([^:]*)/[^/:]*:[0-9]+:func (Fuzz[A-Za-z0-9]*)\(.*|go ./\1 \2|'
+} | grep -F -e "$word" >"$dir/targets" || { echo "fuzz: no target is called $word" >&2; exit 1; }
+
+if grep -q '^c ' "$dir/targets" && ! { CC=clang CXX=clang++ cmake -S . -B "$dir" -DECAD_SANITIZE=ON -DECAD_CPU=OFF -DECAD_BUILD_FUZZ=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo &&
 	cmake --build "$dir" -j 2; } >"$dir/build.log" 2>&1; then
 	cat "$dir/build.log"
 	exit 1
 fi
-
-{
-	for t in program safetensors api; do echo "c $t"; done
-	git grep -n '^func Fuzz[A-Za-z0-9]*(' -- '*_test.go' | sed -E 's|^([^:]*)/[^/:]*:[0-9]+:func (Fuzz[A-Za-z0-9]*)\(.*|go ./\1 \2|'
-} | grep -F -e "$word" >"$dir/targets"
 
 # One target: its output to a file, one line to the terminal.
 cat >"$dir/one.sh" <<'END'

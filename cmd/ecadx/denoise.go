@@ -49,7 +49,7 @@ which has prompt_counts instead of masks: prompt_embeds [R,T,D], with guidance R
 			&cli.StringFlag{Name: "inputs", Usage: "read tensors from `FILE`"},
 			&cli.StringFlag{Name: flagOut, Usage: "write tensors to `FILE`"},
 			&cli.Float64Flag{Name: forwardFlag, Usage: "one transformer call at timestep `T`, 0 to 1000", DefaultText: "run the sampler"},
-			&cli.BoolFlag{DisableDefaultText: true, Name: "check-finite", Usage: "stop at the first op that makes NaN or infinity, and name it; slower"})...),
+			commonFlag(flagCheckFinite))...),
 		Action: denoise,
 	}
 }
@@ -100,7 +100,7 @@ func denoise(c *cli.Context) error {
 		return err
 	}
 	defer m.Close()
-	d := &denoising{options: o, model: m, guidance: m.Defaults().Guidance, run: ecad.RunOptions{CheckFinite: c.Bool("check-finite")}}
+	d := &denoising{options: o, model: m, guidance: m.Defaults().Guidance, run: ecad.RunOptions{CheckFinite: o.checkFinite}}
 	if o.guidance != nil {
 		d.guidance = *o.guidance
 	}

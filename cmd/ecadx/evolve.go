@@ -26,7 +26,7 @@ func evolveCommand() *cli.Command {
 and leaves with 130; a second Ctrl-C stops at once. The same command again goes on and ends with the same front. Flags that are given
 win over the configuration. The study holds config.toml, log/, front.json, front.svg, run.json, schedules/ and samples/.`,
 			"ecadx evolve --out study", "ecadx evolve config.toml --check", "ecadx evolve --resume --out study"),
-		Flags: append(commonFlags(flagModel, flagDevice, flagDType, flagThreads, flagResolution, flagSteps, flagGuidance, flagJSON, flagQuiet),
+		Flags: append(commonFlags(flagModel, flagDevice, flagDType, flagThreads, flagResolution, flagSteps, flagGuidance, flagJSON, flagQuiet, flagCheckFinite),
 			&cli.Int64Flag{Name: flagSeed, Usage: "seed `S` of the search", DefaultText: "the configuration's"},
 			&cli.StringFlag{Name: flagOut, Usage: "the study's `DIR`", DefaultText: "study, or the configuration's name"},
 			&cli.BoolFlag{DisableDefaultText: true, Name: "resume", Usage: "go on with the study in --out under its own configuration"},

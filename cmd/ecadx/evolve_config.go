@@ -138,15 +138,12 @@ func parseEvolveConfig(path string, data []byte) (evolveConfig, error) {
 	var syntax toml.ParseError
 	switch {
 	case errors.As(err, &syntax):
-		return cfg, inputError("%s: line %d: %s: see ecadx init for the format", path, syntax.Position.Line, strings.TrimSuffix(syntax.Message, "."))
+		return cfg, inputError("%s: line %d: %s: see ecadx init for the format", path, syntax.Position.Line, clip(strings.TrimSuffix(syntax.Message, ".")))
 	case err != nil:
-		return cfg, inputError("%s: %s: see ecadx init for the types", path, strings.TrimPrefix(err.Error(), "toml: "))
+		return cfg, inputError("%s: %s: see ecadx init for the types", path, clip(strings.TrimPrefix(err.Error(), "toml: ")))
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		key := unknown[0].String()
-		if len(key) > 80 {
-			key = key[:77] + "..."
-		}
+		key := clip(unknown[0].String())
 		return cfg, inputError("%s: unknown key %q: %s", path, key, didYouMean(key, configKeys(), "see ecadx init for the known ones"))
 	}
 	// Files are named relative to the configuration.

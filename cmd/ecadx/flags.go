@@ -28,6 +28,8 @@ const (
 	flagQuiet      = "quiet"
 	flagForce      = "force"
 	flagOut        = "out"
+
+	flagCheckFinite = "check-finite"
 )
 
 // commonFlag makes the flag of a name; every command takes its common flags from here, so that each reads and means the same.
@@ -55,6 +57,8 @@ func commonFlag(name string) cli.Flag {
 		return &cli.BoolFlag{Name: name, DisableDefaultText: true, Usage: "print one JSON document on standard output"}
 	case flagQuiet:
 		return &cli.BoolFlag{Name: name, DisableDefaultText: true, Usage: "print no progress and no remarks"}
+	case flagCheckFinite:
+		return &cli.BoolFlag{Name: name, DisableDefaultText: true, Usage: "stop at the first op that makes NaN or infinity, and name step, block, component and op; slower"}
 	case flagForce:
 		return &cli.BoolFlag{Name: name, DisableDefaultText: true, Usage: "overwrite existing files"}
 	}
@@ -191,12 +195,14 @@ type options struct {
 	output     messages
 	quiet      bool
 	force      bool
+
+	checkFinite bool // look for NaN and infinity after every op
 }
 
 // parseOptions reads the common flags of a command: the one parser at the edge. Errors are usage errors that name the flag.
 func parseOptions(c *cli.Context) (*options, error) {
 	o := &options{command: c.Command.HelpName, model: dit.DefaultModel, schedule: "none", device: deviceChoice{auto: true},
-		dtype: dtypeChoice{auto: true}, steps: defaultSteps, quiet: c.Bool(flagQuiet), force: c.Bool(flagForce)}
+		dtype: dtypeChoice{auto: true}, steps: defaultSteps, quiet: c.Bool(flagQuiet), force: c.Bool(flagForce), checkFinite: c.Bool(flagCheckFinite)}
 	if c.Bool(flagJSON) {
 		o.output = asJSON
 	}

@@ -32,7 +32,7 @@ func generateCommand() *cli.Command {
 			&cli.StringFlag{Name: flagOut, Usage: "`FILE` (.png, for one picture) or DIR", DefaultText: "named after the prompt, or ./pictures"},
 			&cli.BoolFlag{DisableDefaultText: true, Name: "compare", Usage: "put the uncached picture beside each, with time and saved arithmetic"},
 			&cli.StringFlag{Name: "from-study", Usage: "draw the strip of a study's `DIR`: uncached and three schedules of its front"},
-			&cli.BoolFlag{DisableDefaultText: true, Name: "check-finite", Usage: "stop at the first op that makes NaN or infinity, and name it; slower"})...),
+			commonFlag(flagCheckFinite))...),
 		Action: generate,
 	}
 }
@@ -46,7 +46,6 @@ type generation struct {
 	images   int // per prompt
 	out      string
 	compare  bool
-	check    finiteCheck
 	shape    schedule.Shape
 }
 
@@ -65,9 +64,6 @@ func generate(c *cli.Context) error {
 		return o.strip(c, dir)
 	}
 	g := &generation{options: o, env: environmentOf(c), negative: c.String("negative"), images: c.Int("images"), out: c.String(flagOut), compare: c.Bool("compare")}
-	if c.Bool("check-finite") {
-		g.check = checked
-	}
 	if g.images < 1 || g.images > 1<<20 {
 		return usageError("%s: --images: %d: use at least 1", o.command, g.images)
 	}
@@ -156,7 +152,7 @@ func (g *generation) run(c *cli.Context) error {
 	}
 	report := &generatedReport{Images: make([]generatedImage, len(files)), Model: g.model, Device: s.deviceName(), DType: s.DType.String(), Resolution: size.String(),
 		Steps: g.steps, Guidance: s.guidance, Schedule: ref.ref, ScheduleHash: ref.schedule.Hash()}
-	plan := picturePlan{size: size, steps: g.steps, guidance: s.guidance, negative: encoded[0], schedules: []*schedule.Schedule{ref.schedule}, check: g.check}
+	plan := picturePlan{size: size, steps: g.steps, guidance: s.guidance, negative: encoded[0], schedules: []*schedule.Schedule{ref.schedule}}
 	if g.compare {
 		none, err := schedule.New(ref.schedule.Shape())
 		if err != nil {

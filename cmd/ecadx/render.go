@@ -25,18 +25,9 @@ type picturePlan struct {
 	seeds     []int64      // one per job
 	negative  dit.Prompt
 	schedules []*schedule.Schedule
-	check     finiteCheck
 	timing    timing
 	progress  *progress // counts steps
 }
-
-// finiteCheck says whether to look for NaN and infinity after every op.
-type finiteCheck uint8
-
-const (
-	unchecked finiteCheck = iota
-	checked
-)
 
 // timing says what the times are for.
 type timing uint8
@@ -183,7 +174,7 @@ func (r *rendering) run(ctx context.Context, w *dit.Worker, loop *dit.Loop, in d
 		return nil, err
 	}
 	defer state.Close()
-	opt := ecad.RunOptions{CheckFinite: r.plan.check == checked}
+	opt := ecad.RunOptions{}
 	if p := r.plan.progress; p != nil {
 		opt.OnItem = func(done, of int) {
 			if done > 1 { // the first item is the prologue

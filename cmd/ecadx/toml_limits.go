@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"strings"
 )
 
 // Limits of a configuration that no honest one comes near. The TOML decoder's time and memory grow with the cube of how deep keys are
@@ -60,6 +61,14 @@ func checkTOMLLimits(data []byte) error {
 		}
 	}
 	return nil
+}
+
+// clip makes a piece of a hostile text fit for a message: one line, not endless.
+func clip(text string) string {
+	if len(text) > 120 {
+		text = strings.ToValidUTF8(text[:117], "") + "..."
+	}
+	return oneLine(text)
 }
 
 // skipTOMLString returns where the string that starts at data[i] ends: behind its closing quotes, at the end of the line or of the text.

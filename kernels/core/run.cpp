@@ -194,6 +194,13 @@ Status run_items(State& state, const LoadedProgram& loaded, const ecad_run_item*
   return state.device()->call([&] { return Runner(state, loaded, options).run(items, count, times_len); });
 }
 
+namespace {
+
+// Where in the model an op belongs: "block 4, component 1, ", as far as it says.
+std::string place_text(const Op& op) { return text(op.block >= 0 ? text("block ", op.block, ", ") : "", op.component >= 0 ? text("component ", op.component, ", ") : ""); }
+
+}  // namespace
+
 Status check_finite(Device& device, const Program& p, size_t op, uint32_t step, const Operand* out) {
   for (size_t m = 0; m < p.ops[op].out.size(); ++m) {
     if (p.ops[op].out[m] == kNoTensor) continue;
@@ -215,7 +222,7 @@ Status check_finite(Device& device, const Program& p, size_t op, uint32_t step, 
         std::string place;
         for (uint32_t d = 0; d + 1 < t.rank; ++d) place += text(index[d], ",");
         const Op& o = p.ops[op];
-        return Status(ECAD_DEVICE_ERROR, text("step ", step, ", section ", o.section, " \"", p.sections[o.section].name, "\", block ", o.block, ", ", op_text(p, op), ": output ", m, " ", dims_text(t), " holds ", std::isnan(v) ? "NaN" : "an infinity", " at [", place, c, "]"))
+        return Status(ECAD_DEVICE_ERROR, text("step ", step, ", section ", o.section, " \"", p.sections[o.section].name, "\", ", place_text(o), op_text(p, op), ": output ", m, " ", dims_text(t), " holds ", std::isnan(v) ? "NaN" : "an infinity", " at [", place, c, "]"))
             .at_op(static_cast<int32_t>(op));
       }
     }

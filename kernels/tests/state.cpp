@@ -308,7 +308,8 @@ TEST(times) {
 TEST(check_finite_names_the_place) {
   auto device = open_device();
   Toy toy;
-  toy.p.ops[1].block = 4;
+  toy.p.ops[3].block = 4;
+  toy.p.ops[3].component = 2;
   auto program = load(device.get(), nullptr, toy.p);
   auto state = new_state(program.get());
   write(state.get(), "latents", {1, 2, 3e38f, 4});
@@ -316,10 +317,13 @@ TEST(check_finite_names_the_place) {
   args.flags = ECAD_RUN_CHECK_FINITE;
   ecad_error err = ECAD_ERROR_INIT;
   CHECK_EQ(ecad_run_schedule(state.get(), program.get(), 0, &args, &err), ECAD_DEVICE_ERROR);
-  CHECK(std::strstr(err.message, "step 0, section 0 \"compute\", block -1, op 0 \"scale\" (lincomb): output 0 [1,2,2] holds an infinity at [0,1,0]") != nullptr);
+  CHECK(std::strstr(err.message, "step 0, section 0 \"compute\", op 0 \"scale\" (lincomb): output 0 [1,2,2] holds an infinity at [0,1,0]") != nullptr);
   CHECK_EQ(err.op, 0);
   write(state.get(), "latents", {1, NAN, 3, 4});
   CHECK_FAILS(ecad_run_schedule(state.get(), program.get(), 0, &args, &err), ECAD_DEVICE_ERROR, "holds NaN at [0,0,1]");
+  // The slot's op says whose it is: 3.4e38 is finite and its double is not.
+  write(state.get(), "latents", {1, 2, 1.7e38f, 4});
+  CHECK_FAILS(ecad_run_schedule(state.get(), program.get(), 0, &args, &err), ECAD_DEVICE_ERROR, "step 0, section 0 \"compute\", block 4, component 2, op 3 \"sum\" (add): output 0 [1,2,2] holds an infinity");
   write(state.get(), "latents", {1, 2, 3, 4});
   CHECK_OK(ecad_run_schedule(state.get(), program.get(), 0, &args, &err));
 }
