@@ -120,6 +120,9 @@ func oneLine(text string) string {
 func nearest(name string, known []string) (string, bool) {
 	best, distance := "", max(2, len(name)/3)+1
 	for _, k := range known {
+		if max(len(k)-len(name), len(name)-len(k)) >= distance {
+			continue // so much at least must be put in or left out
+		}
 		if d := editDistance(strings.ToLower(name), strings.ToLower(k)); d < distance {
 			best, distance = k, d
 		}

@@ -22,10 +22,6 @@ constexpr FileType kTypes[] = {{"F32", 4, DType::kF32},  {"BF16", 2, DType::kBF1
                                {"U8", 1, DType::kU8},    {"BOOL", 1, DType::kAny},  {"I8", 1, DType::kAny},  {"U16", 2, DType::kAny}, {"I16", 2, DType::kAny},
                                {"U32", 4, DType::kAny},  {"U64", 8, DType::kAny},   {"I64", 8, DType::kAny}, {"F8_E4M3", 1, DType::kAny}, {"F8_E5M2", 1, DType::kAny}};
 
-struct Extent {
-  uint64_t begin, end;
-};
-
 class HeaderReader {
  public:
   HeaderReader(const char* path, const unsigned char* data, uint64_t size, uint64_t header)
@@ -53,7 +49,6 @@ class HeaderReader {
 
   size_t count() const { return count_; }
   size_t name_bytes() const { return name_bytes_; }
-  std::vector<Extent>& extents() { return extents_; }
 
  private:
   template <class... Args>
@@ -232,7 +227,6 @@ class HeaderReader {
     name_bytes_ += name_.size();
     if (out_ == nullptr) return Status::ok();
     out_->add(name_, type.dtype, dims, rank, tensors_ + begin, bytes);
-    extents_.push_back({begin, end});
     return Status::ok();
   }
 
@@ -243,7 +237,6 @@ class HeaderReader {
   const unsigned char* tensors_;
   uint64_t room_;
   TensorTable* out_ = nullptr;
-  std::vector<Extent> extents_;
   size_t count_ = 0, name_bytes_ = 0;
   int has_metadata_ = 0;  // the pass that saw it last
   std::string name_, value_;
@@ -263,14 +256,14 @@ Status read_safetensors(const char* path, const unsigned char* data, uint64_t si
   HeaderReader reader(path, data, size, header);
   ECAD_TRY(reader.read(nullptr));
   out->reserve(reader.count(), reader.name_bytes());
-  reader.extents().reserve(reader.count());
   ECAD_TRY(reader.read(out));
-  auto& extents = reader.extents();
-  std::sort(extents.begin(), extents.end(), [](const Extent& a, const Extent& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
+  out->sort_by_place();
   uint64_t at = 0;
-  for (const Extent& e : extents) {
-    if (e.begin != at) return fail("tensors leave a hole or overlap at data byte ", std::min(at, e.begin));
-    at = e.end;
+  for (size_t i = 0; i < out->size(); ++i) {
+    const StoredTensor& t = out->at(i);
+    const auto begin = static_cast<uint64_t>(t.data - data) - 8 - header;
+    if (begin != at) return fail("tensors leave a hole or overlap at data byte ", std::min(at, begin));
+    at += t.nbytes;
   }
   if (at != size - 8 - header) return fail(size - 8 - header - at, " bytes after the last tensor");
   return out->sort();

@@ -73,6 +73,10 @@ void TensorTable::add(std::string_view name, DType dtype, const int64_t* dims, s
   tensors_.push_back(t);
 }
 
+void TensorTable::sort_by_place() {
+  std::sort(tensors_.begin(), tensors_.end(), [](const StoredTensor& a, const StoredTensor& b) { return a.data != b.data ? a.data < b.data : a.nbytes < b.nbytes; });
+}
+
 Status TensorTable::sort() {
   std::sort(tensors_.begin(), tensors_.end(), [this](const StoredTensor& a, const StoredTensor& b) { return name(a) < name(b); });
   for (size_t i = 1; i < tensors_.size(); ++i) {

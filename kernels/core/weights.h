@@ -27,7 +27,8 @@ class TensorTable {
   void reserve(size_t tensors, size_t name_bytes);
   // dims: as stored, any rank.
   void add(std::string_view name, DType, const int64_t* dims, size_t rank, const unsigned char* data, uint64_t nbytes);
-  Status sort();  // refuses equal names
+  void sort_by_place();  // for checks of the data; find needs the other order
+  Status sort();         // refuses equal names
   size_t size() const { return tensors_.size(); }
   const StoredTensor& at(size_t i) const { return tensors_[i]; }
   const StoredTensor* find(std::string_view name) const;  // null: none
