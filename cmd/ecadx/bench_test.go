@@ -16,27 +16,13 @@ import (
 	"ecadx/dit/mini"
 )
 
-// asCommand, set in the environment, makes the test binary the command itself: tests run it as users do, in a process of its own.
-const asCommand = "ECADX_TEST_AS_COMMAND"
-
-func init() {
-	if os.Getenv(asCommand) != "" {
-		os.Exit(int(run(os.Args, os.Stdout, os.Stderr)))
-	}
-}
-
 // command runs ecadx with arguments. An exit code other than want fails the test; so does an error that is not one line.
 func command(t *testing.T, want exitCode, args ...string) (stdout, stderr string) {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := exec.CommandContext(t.Context(), self, args...)
-	c.Env = append(os.Environ(), asCommand+"=1")
+	c := exec.CommandContext(t.Context(), builtCommand, args...)
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
-	err = c.Run()
+	err := c.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
