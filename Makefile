@@ -96,9 +96,10 @@ gpu-bundle: cuda emulate ## build/gpu-bundle: copy it to a machine with a GPU an
 	@cp $(BUILD)/cuda/kernels/cuda/probe/ecad_probe $(BUNDLE)/tests/
 	@$(BUILD)/emulate/kernels/cuda/probe/ecad_probe --record $(BUNDLE)/probes.expected
 	@strip $(BUNDLE)/tests/*
-	@for library in $$(ldd $(BUNDLE)/bin/ecadx $(BUNDLE)/tests/cuda_race | awk '$$1 ~ /^lib(dnnl|gomp|stdc|gcc)/ { print $$3 }' | sort -u); do gzip -c $$library >$(BUNDLE)/lib/$$(basename $$library).gz; done
+	@for library in $$(ldd $(BUNDLE)/bin/ecadx $(BUNDLE)/tests/cuda_race | awk '$$1 ~ /^lib(dnnl|gomp|stdc|gcc)/ { print $$3 }' | sort -u); do cp $$library $(BUNDLE)/lib/; done
 	@cp scripts/check.sh $(BUNDLE)/
 	@$(BUNDLE)/bin/gpucheck prepare $(abspath $(BUNDLE))
+	@$(BUNDLE)/bin/gpucheck pack $(abspath $(BUNDLE))
 	@du -sm $(BUNDLE) | awk '{ print "gpu-bundle: " $$1 " MiB"; exit $$1 > 64 }'
 
 # The same kernels and executor on the host emulator: for tests alone, never shipped.

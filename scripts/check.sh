@@ -3,9 +3,7 @@
 # Exit codes: 0 nothing failed, 1 something failed, 77 everything was skipped (no GPU).
 set -eu
 dir=$(cd "$(dirname "$0")" && pwd)
-for library in "$dir"/lib/*.gz; do
-	if [ -e "$library" ] && [ ! -e "${library%.gz}" ]; then gzip -dk "$library"; fi
-done
+"$dir/bin/gpucheck" unpack "$dir"
 LD_LIBRARY_PATH=$dir/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
 exec "$dir/bin/gpucheck" run "$dir"
