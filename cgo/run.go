@@ -34,10 +34,21 @@ type OpTime struct {
 	StartNS, DurNS uint64
 }
 
+// onItem is what the callback is given.
+type onItem struct {
+	ctx  context.Context
+	call func(done, of int)
+}
+
+// A context that is done by now cancels at once, without waiting for the goroutine that watches it to get its turn.
+//
 //export ecadGoOnItem
 func ecadGoOnItem(user unsafe.Pointer, done, of C.uint32_t) C.int32_t {
-	f := cgo.Handle(uintptr(user)).Value().(func(done, of int))
-	f(int(done), int(of))
+	o := cgo.Handle(uintptr(user)).Value().(onItem)
+	o.call(int(done), int(of))
+	if done < of && o.ctx.Err() != nil {
+		return 1
+	}
 	return 0
 }
 
@@ -60,7 +71,7 @@ func (s *State) Run(ctx context.Context, p *Program, items []Item, opt RunOption
 		args.flags |= C.ECAD_RUN_CHECK_FINITE
 	}
 	if opt.OnItem != nil {
-		h := cgo.NewHandle(opt.OnItem)
+		h := cgo.NewHandle(onItem{ctx, opt.OnItem})
 		defer h.Delete()
 		args.on_item = (*[0]byte)(C.ecadGoOnItem)
 		args.user = C.ecad_go_user(C.uintptr_t(h))
