@@ -136,7 +136,6 @@ func (b *bench) prepare() error {
 		return err
 	}
 	b.denoiser = dit.NewDenoiser(c.Model, b.dev)
-	b.makeInputs()
 	return nil
 }
 
@@ -166,6 +165,7 @@ func (b *bench) load(context.Context) error {
 	if err := b.fits(); err != nil {
 		return err
 	}
+	b.makeInputs()
 	for _, schedules := range b.programs() {
 		l, err := b.loop(schedules, b.sampler)
 		if err != nil {
