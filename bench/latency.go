@@ -197,6 +197,16 @@ func (b *bench) loop(schedules []*schedule.Schedule, s *sampler.Sampler) (*dit.L
 	return b.denoiser.Loop(dit.DenoiseOptions{Sizes: b.sizes(), Guidance: b.cfg.Guidance, Sampler: s, Schedules: schedules})
 }
 
+// inputBytes is what makeInputs allocates.
+func (b *bench) inputBytes() int64 {
+	d, prompts := b.cfg.Model.Defaults(), int64(b.cfg.Batch)
+	if dit.Guided(b.cfg.Guidance) {
+		prompts++
+	}
+	latents := int64(b.cfg.Batch) * int64(d.LatentChannels) * int64(b.size.LatentHeight) * int64(b.size.LatentWidth)
+	return 4 * (prompts*int64(b.cfg.TextTokens)*int64(d.TextWidth) + latents)
+}
+
 // makeInputs draws noise and embeddings: what the values are does not matter to the time.
 func (b *bench) makeInputs() {
 	c, d := &b.cfg, b.cfg.Model.Defaults()

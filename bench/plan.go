@@ -138,7 +138,7 @@ func (b *bench) plan() error {
 		b.memory.Activations = max(b.memory.Activations, plan.activations)
 		b.memory.Slots = plan.slots
 	}
-	b.memory.Runtime = residentBytes() + runtimeGrowth(b.memory.Weights)
+	b.memory.Runtime = residentBytes() + b.inputBytes() + runtimeGrowth(b.memory.Weights)
 	b.memory.Total = b.memory.Weights + b.memory.Activations + b.memory.Slots + b.memory.Runtime
 	b.memory.Free = availableBytes()
 	if info.Backend == ecad.CUDA {
