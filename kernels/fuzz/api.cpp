@@ -1,5 +1,8 @@
 // Sequences of calls of the C interface. The input is a list of calls: which one, on which of the objects made so far (or NULL), with which
 // sizes, names, items and flags. Only what the header demands of a caller is kept: objects are alive, and memory that a size speaks of is there.
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "fuzz.h"
 
 namespace {
@@ -65,6 +68,32 @@ const std::vector<uint8_t>* good_programs() {
   return all;
 }
 
+// Weights whose bytes are there only while they are read. The library's promises to it are checked: every need that was met is followed by one
+// drop, and release comes once, last.
+struct Source {
+  explicit Source(Input* in) : in(in) {}
+  ~Source() { fuzz::promise(releases == 1 && held == 0, "a source of weights is dropped as often as it was needed, and released once"); }
+  static Source* of(void* user) {
+    auto* s = static_cast<Source*>(user);
+    fuzz::promise(s->releases == 0, "a source is not called once it was released");
+    return s;
+  }
+  static int32_t need(void* user, uint64_t index) {
+    Source* s = of(user);
+    fuzz::promise(index < s->count, "a source is asked for tensors that it has");
+    if (s->in->byte() > 240) return 1;
+    ++s->held;
+    return 0;
+  }
+  static void drop(void* user, uint64_t) { --of(user)->held; }
+  static void release(void* user) { ++of(user)->releases; }
+
+  Input* in;
+  size_t count = 0;
+  int64_t held = 0;
+  int releases = 0;
+};
+
 class Session {
  public:
   explicit Session(Input in) : in_(in), data_(kRoom) {
@@ -104,7 +133,7 @@ class Session {
   }
 
   void step() {
-    switch (in_.byte() % 16) {
+    switch (in_.byte() % 19) {
       case 0: open_device(); break;
       case 1: create_weights(); break;
       case 2: case 3: load_program(); break;
@@ -117,6 +146,9 @@ class Session {
       case 12: cancels_.all.size() < 4 ? cancels_.keep(ecad_cancel_create()) : cancels_.drop(&in_); break;
       case 13: in_.byte() % 2 ? ecad_cancel_trigger(cancels_.pick(&in_)) : ecad_cancel_reset(cancels_.pick(&in_)); break;
       case 14: (void)finish(ecad_state_reset(states_.pick(&in_), err())); break;
+      case 16: create_weights_on_demand(); break;
+      case 17: find_weights(); break;
+      case 18: inspect(); break;
       default: release(); break;
     }
   }
@@ -147,7 +179,8 @@ class Session {
     else ecad_device_release(d);
   }
 
-  void create_weights() {
+  // Good descriptors of every tensor, some of them damaged; count: how many of them to tell of.
+  std::vector<ecad_tensor_desc> descriptors(size_t* count) {
     auto descs = corpus::tensors();
     for (size_t k = in_.below(4); k-- > 0;) {
       ecad_tensor_desc& d = descs[in_.below(descs.size())];
@@ -164,12 +197,53 @@ class Session {
     for (ecad_tensor_desc& d : descs) {
       if (d.data != nullptr) d.data = data_.data();  // all with room enough
     }
+    *count = in_.below(descs.size() + 1) == 0 ? in_.below(descs.size()) : descs.size();
+    return descs;
+  }
+
+  void create_weights() {
+    size_t count = 0;
+    const auto descs = descriptors(&count);
     ecad_weights* w = nullptr;
-    (void)finish(ecad_weights_create(devices_.pick(&in_), in_.byte() == 255 ? nullptr : descs.data(), in_.below(descs.size() + 1) == 0 ? in_.below(descs.size()) : descs.size(), &w, err()));
+    (void)finish(ecad_weights_create(devices_.pick(&in_), in_.byte() == 255 ? nullptr : descs.data(), count, &w, err()));
     weights_.keep(w);
   }
 
-  void load_program() {
+  void create_weights_on_demand() {
+    if (sources_.size() == 8) return;
+    size_t count = 0;
+    const auto descs = descriptors(&count);
+    sources_.push_back(std::make_unique<Source>(&in_));
+    Source& source = *sources_.back();
+    source.count = count;
+    ecad_weights_source init = ECAD_WEIGHTS_SOURCE_INIT;
+    init.need = Source::need;
+    init.drop = Source::drop;
+    init.release = Source::release;
+    init.user = &source;
+    const uint8_t with = in_.byte();
+    if (with > 250) init.flags = static_cast<uint32_t>(in_.number());
+    Sized<ecad_weights_source> given(&in_, init);
+    const uint32_t size = given.get()->struct_size;
+    if (size < sizeof init) std::memset(given.room + 8, 0, sizeof init - 8);  // a caller of less has no callbacks
+    ecad_weights* w = nullptr;
+    const ecad_status s = finish(ecad_weights_create_on_demand(devices_.pick(&in_), with == 250 ? nullptr : descs.data(), count, with == 249 ? nullptr : given.get(), &w, err()));
+    if (s != ECAD_OK && with != 249 && size == sizeof init) fuzz::promise(source.releases == 1, "a source is released when weights cannot be made of it");
+    else if (s != ECAD_OK || size < sizeof init) source.releases = 1;  // not read, or without callbacks
+    weights_.keep(w);
+  }
+
+  void find_weights() {
+    static constexpr const char* kNames[] = {"", "nothing", "\xff\xfe"};
+    const auto descs = corpus::tensors();
+    const size_t i = in_.below(descs.size() + 4);
+    const char* wanted = i < descs.size() ? descs[i].name : i < descs.size() + 3 ? kNames[i - descs.size()] : nullptr;
+    ecad_tensor_desc out{};
+    (void)finish(ecad_weights_find(weights_.pick(&in_), wanted, in_.byte() == 255 ? nullptr : &out, err()));
+  }
+
+  // One of the good programs, some of its words changed, mostly with the checksums set right.
+  std::vector<uint8_t> program_bytes() {
     std::vector<uint8_t> bytes = good_programs()[in_.byte() % 2];
     for (size_t k = in_.byte() % 3 == 0 ? in_.below(4) : 0; k-- > 0;) {
       const size_t at = static_cast<size_t>(in_.number() * 4 % bytes.size());
@@ -177,9 +251,31 @@ class Session {
       std::memcpy(bytes.data() + at, &value, std::min<size_t>(4, bytes.size() - at));
     }
     if (in_.byte() % 16 != 0) writer::seal(&bytes);
+    return bytes;
+  }
+
+  void inspect() {
+    const std::vector<uint8_t> bytes = program_bytes();
+    const auto copy = fuzz::exact(bytes.data(), bytes.size());
+    const ecad_program_info init = ECAD_PROGRAM_INFO_INIT;
+    Sized<ecad_program_info> info(&in_, init);
+    (void)finish(ecad_program_inspect(in_.byte() == 255 ? nullptr : copy.get(), bytes.size(), info.get(), err()));
+  }
+
+  void load_program() {
+    const std::vector<uint8_t> bytes = program_bytes();
     const auto copy = fuzz::exact(bytes.data(), bytes.size());
     ecad_program* p = nullptr;
-    (void)finish(ecad_program_load(devices_.pick(&in_), weights_.pick(&in_), copy.get(), bytes.size(), &p, err()));
+    const uint8_t from = in_.byte();
+    if (from > 240) {  // through a file in memory, or one that is not there
+      const int file = memfd_create("program", MFD_CLOEXEC);
+      if (file < 0 || write(file, copy.get(), bytes.size()) != static_cast<ssize_t>(bytes.size())) std::abort();
+      const std::string path = from == 255 ? "/nothing/here" : "/proc/self/fd/" + std::to_string(file);
+      (void)finish(ecad_program_open(devices_.pick(&in_), weights_.pick(&in_), from == 254 ? nullptr : path.c_str(), &p, err()));
+      close(file);
+    } else {
+      (void)finish(ecad_program_load(devices_.pick(&in_), weights_.pick(&in_), copy.get(), bytes.size(), &p, err()));
+    }
     if (p != nullptr && !fuzz::small(p)) ecad_program_release(p);
     else programs_.keep(p);
   }
@@ -264,7 +360,7 @@ class Session {
   void query() {
     const auto index = static_cast<uint32_t>(in_.byte() % 4 ? in_.below(24) : in_.number());
     ecad_program* p = programs_.pick(&in_);
-    switch (in_.byte() % 5) {
+    switch (in_.byte() % 7) {
       case 0: {
         Sized<ecad_program_info> info(&in_, ecad_program_info{sizeof(ecad_program_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}});
         (void)finish(ecad_program_query(p, info.get(), err()));
@@ -286,6 +382,18 @@ class Session {
         ecad_run_item items[8];
         size_t count = 0;
         (void)finish(ecad_program_schedule(p, index, items, in_.below(9), &count, err()));
+        break;
+      }
+      case 5: {
+        const ecad_section_info init = ECAD_SECTION_INFO_INIT;
+        Sized<ecad_section_info> info(&in_, init);
+        (void)finish(ecad_program_section(p, index, info.get(), err()));
+        break;
+      }
+      case 6: {
+        const ecad_schedule_info init = ECAD_SCHEDULE_INFO_INIT;
+        Sized<ecad_schedule_info> info(&in_, init);
+        (void)finish(ecad_program_schedule_query(p, index, info.get(), err()));
         break;
       }
       default: {
@@ -316,6 +424,7 @@ class Session {
   // A state that runs belongs to its run alone; a callback leaves the others' lists alone, too.
   ecad_state* running_ = nullptr;
   int depth_ = 0;
+  std::vector<std::unique_ptr<Source>> sources_;  // outlive what was made of them
   Pool<ecad_device> devices_;
   Pool<ecad_weights> weights_;
   Pool<ecad_program> programs_;
