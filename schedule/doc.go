@@ -13,6 +13,7 @@
 //     [Heuristics] lists them, [SeedSet] is a whole starting population.
 //   - [Decode] and [NewFile] read and write ECAD's JSON. What the package does
 //     not know stays in the file byte for byte.
+//   - [Retime] carries a schedule over to another number of steps or sampler.
 //   - [Dims] and [Schedule.MACs] count multiply-accumulates by closed forms.
 //   - [Show], [Diff] and [Summarize] are for people; [ExportSCM] and
 //     [ExportSmoothCache] are for other tools, and say what they lose.

@@ -60,7 +60,7 @@ type searchSection struct {
 type objectiveSection struct {
 	Quality   string   `toml:"quality" doc:"scene: does the picture show its caption (prompts of the miniature's grammar); psnr: decibels to the uncached picture (any model)."`
 	Cost      string   `toml:"cost" doc:"macs: multiply-accumulates by the reference's rule; flops: everything counted; latency: measured at the start."`
-	Baselines []string `toml:"baselines" doc:"Schedules that the front is compared with."`
+	Baselines []string `toml:"baselines" doc:"What the front is compared with: heuristics, and runs with fewer steps and no caching (steps:10, or steps:0.5 for half of them)."`
 }
 
 type promptSection struct {
@@ -77,6 +77,7 @@ type seedSection struct {
 	Heuristics []string `toml:"heuristics" doc:"References of heuristics (ecadx schedule list); \"ecad\" stands for the reference's starting population."`
 	Dynamic    int      `toml:"dynamic" doc:"Mode ecadx: schedules by dynamic programming over how far outputs drift in an uncached pass; 0: none."`
 	Files      []string `toml:"files" doc:"Schedule files, such as those of another study."`
+	Retime     bool     `toml:"retime" doc:"Files of another number of steps are carried over by position in the noise schedule, as by ecadx schedule retime."`
 }
 
 type racingSection struct {
@@ -92,10 +93,11 @@ type latencySection struct {
 // defaultEvolveConfig searches the miniature within three minutes on two cores.
 func defaultEvolveConfig() evolveConfig {
 	return evolveConfig{
-		Model:      modelSection{Path: dit.DefaultModel, Device: "auto", DType: "auto", Steps: defaultSteps},
-		Search:     searchSection{Mode: ga.ModeECAD.String(), Population: 20, Generations: 8, Crossover: 0.9, Points: 4, ChildProb: 0.7, BitProb: 0.01, Operators: structuredOperators, Surrogate: 4, MinDiff: 1},
-		Objectives: objectiveSection{Quality: "psnr", Cost: string(costMACs), Baselines: []string{"fora:2", "fora:3", "fora:4", "fora:5"}},
-		Prompts:    promptSection{Builtin: true, Count: 24, ImagesPerPrompt: 1, HeldOut: 64},
+		Model:  modelSection{Path: dit.DefaultModel, Device: "auto", DType: "auto", Steps: defaultSteps},
+		Search: searchSection{Mode: ga.ModeECAD.String(), Population: 20, Generations: 8, Crossover: 0.9, Points: 4, ChildProb: 0.7, BitProb: 0.01, Operators: structuredOperators, Surrogate: 4, MinDiff: 1},
+		Objectives: objectiveSection{Quality: "psnr", Cost: string(costMACs), Baselines: []string{"fora:2", "fora:3", "fora:4", "fora:5",
+			"steps:0.5", "steps:0.35", "steps:0.25", "random:0.526:7", "random:0.789:7"}},
+		Prompts: promptSection{Builtin: true, Count: 24, ImagesPerPrompt: 1, HeldOut: 64},
 		Seeds: seedSection{Heuristics: []string{
 			"random:0.1:1", "random:0.2:1", "periods:1:2:1", "periods:1:3:1", "periods:1:4:1:19", "periods:1:2:2", "fora:2", "periods:2:4:2:19",
 			"periods:2:6:2", "fora:3", "periods:3:6:3", "fora:4", "periods:4:8:4", "fora:5", "fora:7"}, Dynamic: 16, Files: []string{}},

@@ -101,14 +101,14 @@ func newSearchPlan(o *options, cfg evolveConfig, where string, in inputs) (p *se
 		return p, err
 	}
 	for i, file := range cfg.Seeds.Files {
-		r, err := resolveSchedule(in.seed(i, file), p.shape)
+		r, err := p.resolveSeed(in.seed(i, file))
 		if err != nil {
 			return p, inputError("%s: key \"seeds.files\": %w", where, err)
 		}
 		p.seeds = append(p.seeds, ga.Named{Name: strings.TrimSuffix(filepath.Base(file), ".json"), Schedule: r.schedule})
 		p.seedFiles = append(p.seedFiles, r.file)
 	}
-	p.baselines, err = p.heuristics("objectives.baselines", cfg.Objectives.Baselines, where)
+	p.baselines, err = p.resolveBaselines(where)
 	return p, err
 }
 

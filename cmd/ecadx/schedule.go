@@ -22,12 +22,12 @@ const (
 func scheduleCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "schedule",
-		Usage:     "list, show, make, convert, compare and count schedules",
+		Usage:     "list, show, make, convert, re-time, compare and count schedules",
 		UsageText: "ecadx schedule COMMAND [flags] [arguments]",
 		CustomHelpTemplate: commandHelp("A schedule says for every step, block and component whether to compute or to reuse the last output.",
 			"ecadx schedule show fora:3", "ecadx schedule macs study/schedules/*.json --json"),
 		Subcommands: []*cli.Command{
-			scheduleListCommand(), scheduleShowCommand(), scheduleMakeCommand(), scheduleConvertCommand(), scheduleDiffCommand(), scheduleMACsCommand(),
+			scheduleListCommand(), scheduleShowCommand(), scheduleMakeCommand(), scheduleConvertCommand(), scheduleRetimeCommand(), scheduleDiffCommand(), scheduleMACsCommand(),
 		},
 		Action: func(c *cli.Context) error {
 			return usageError("ecadx schedule: a command is missing: use one of %s", strings.Join(commandNames(c.Command.Subcommands), ", "))
