@@ -13,7 +13,8 @@ import (
 )
 
 // CostTable is a cost that adds up over a run: once, per step, and per component that is computed or reused. All is per image. It
-// implements ga.CostModel; schedules must have its blocks and steps.
+// implements ga.CostModel; schedules must have its blocks. One of another number of steps is a run with so many steps: it pays for those,
+// and for the prologue of the table's.
 type CostTable struct {
 	Family string     `json:"family"`
 	Blocks []int      `json:"blocks"` // of each kind
@@ -63,6 +64,7 @@ func (t *CostTable) Cost(s *schedule.Schedule) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	shape.Steps = s.Shape().Steps
 	if err := s.Shape().Fits(shape); err != nil {
 		return 0, err
 	}

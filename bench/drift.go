@@ -33,7 +33,11 @@ func (e *Evaluator) Drift(ctx context.Context, images []ga.ImageID, progress fun
 		}
 		list = append(list, s)
 	}
-	options := dit.DenoiseOptions{Sizes: e.sizes(), Guidance: e.cfg.Guidance, Sampler: e.sampler, Schedules: list, KeepSlots: true}
+	loop, err := e.sampler(shape.Steps)
+	if err != nil {
+		return ga.Drift{}, err
+	}
+	options := dit.DenoiseOptions{Sizes: e.sizes(), Guidance: e.cfg.Guidance, Sampler: loop, Schedules: list, KeepSlots: true}
 	batches := (len(images) + e.cfg.Batch - 1) / e.cfg.Batch
 	passes := make([]*driftPass, batches)
 	var steps atomic.Int64
@@ -43,7 +47,7 @@ func (e *Evaluator) Drift(ctx context.Context, images []ga.ImageID, progress fun
 			progress(float64(done) / total)
 		}
 	}
-	err := e.eachBatch(ctx, batches, func(ctx context.Context, w *dit.Worker, b int) error {
+	err = e.eachBatch(ctx, batches, func(ctx context.Context, w *dit.Worker, b int) error {
 		l, err := w.Denoiser.Loop(options)
 		if err != nil {
 			return err

@@ -36,7 +36,6 @@ type EvaluatorConfig struct {
 type Evaluator struct {
 	p        *dit.Pipeline
 	cfg      EvaluatorConfig
-	sampler  *sampler.Sampler
 	h, w     int // of the latents
 	tokens   int
 	prompts  []dit.Prompt
@@ -45,6 +44,7 @@ type Evaluator struct {
 
 	mu         sync.Mutex
 	references map[ga.ImageID]*image.NRGBA
+	samplers   map[int]*sampler.Sampler // by number of steps
 
 	stepsRun, stepsAsked atomic.Int64
 	decoding             atomic.Int64 // ns, of all workers together
@@ -55,9 +55,9 @@ func NewEvaluator(ctx context.Context, p *dit.Pipeline, cfg EvaluatorConfig) (*E
 	if len(cfg.Prompts) == 0 || cfg.ImagesPerPrompt < 1 || cfg.Batch < 1 || cfg.Quality == nil {
 		return nil, errors.New("evaluator: prompts, images per prompt, batch and quality are all needed")
 	}
-	e := &Evaluator{p: p, cfg: cfg, references: map[ga.ImageID]*image.NRGBA{}}
+	e := &Evaluator{p: p, cfg: cfg, references: map[ga.ImageID]*image.NRGBA{}, samplers: map[int]*sampler.Sampler{}}
 	var err error
-	if e.sampler, err = sampler.New(p.Sampler, cfg.Steps); err != nil {
+	if _, err = e.sampler(cfg.Steps); err != nil {
 		return nil, err
 	}
 	if e.h, e.w, err = p.LatentSize(cfg.Height, cfg.Width); err != nil {
@@ -78,6 +78,20 @@ func NewEvaluator(ctx context.Context, p *dit.Pipeline, cfg EvaluatorConfig) (*E
 		e.tokens = max(e.tokens, prompt.Tokens)
 	}
 	return e, nil
+}
+
+// sampler is the loop of a number of steps.
+func (e *Evaluator) sampler(steps int) (*sampler.Sampler, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s := e.samplers[steps]; s != nil {
+		return s, nil
+	}
+	s, err := sampler.New(e.p.Sampler, steps)
+	if err == nil {
+		e.samplers[steps] = s
+	}
+	return s, err
 }
 
 // Images is the number of image IDs: 0 to Images()-1.
@@ -133,19 +147,46 @@ func (e *Evaluator) score(id ga.ImageID, picture *image.NRGBA, failure error) ga
 }
 
 // Pictures makes the picture of each schedule and image and hands it to use, from several goroutines at a time; failure says that a
-// picture could not be made. An error of use ends the call.
+// picture could not be made. An error of use ends the call. A schedule of another number of steps than the configuration's is a run with so
+// many steps; its reference is the uncached picture of the configuration's steps all the same.
 func (e *Evaluator) Pictures(ctx context.Context, schedules []*schedule.Schedule, images []ga.ImageID, use func(s, k int, picture *image.NRGBA, failure error) error) error {
 	if len(schedules) == 0 || len(images) == 0 {
 		return nil
 	}
-	return e.eachBatch(ctx, (len(images)+e.cfg.Batch-1)/e.cfg.Batch, func(ctx context.Context, w *dit.Worker, b int) error {
-		t, err := e.tree(w, schedules)
+	groups := map[int][]int{} // by number of steps
+	var order []int
+	for i, s := range schedules {
+		n := s.Shape().Steps
+		if groups[n] == nil && n != e.cfg.Steps {
+			order = append(order, n)
+		}
+		groups[n] = append(groups[n], i)
+	}
+	// The configuration's steps come first: their program makes the references.
+	for _, n := range append([]int{e.cfg.Steps}, order...) {
+		which := groups[n]
+		if len(which) == 0 && (!e.cfg.Quality.Reference() || e.haveReferences(images)) {
+			continue
+		}
+		list := make([]*schedule.Schedule, len(which))
+		for i, s := range which {
+			list[i] = schedules[s]
+		}
+		err := e.eachBatch(ctx, (len(images)+e.cfg.Batch-1)/e.cfg.Batch, func(ctx context.Context, w *dit.Worker, b int) error {
+			t, err := e.tree(w, list, n)
+			if err != nil {
+				return err
+			}
+			defer t.loop.Release()
+			return e.batch(ctx, w, t, images, b*e.cfg.Batch, func(s, k int, picture *image.NRGBA, failure error) error {
+				return use(which[s], k, picture, failure)
+			})
+		})
 		if err != nil {
 			return err
 		}
-		defer t.loop.Release()
-		return e.batch(ctx, w, t, images, b*e.cfg.Batch, use)
-	})
+	}
+	return nil
 }
 
 // eachBatch has the devices do n batches side by side. The first error ends the others.
@@ -177,13 +218,17 @@ feed:
 	return context.Cause(ctx)
 }
 
-// tree compiles the schedules for a device, or finds them compiled.
-func (e *Evaluator) tree(w *dit.Worker, schedules []*schedule.Schedule) (*tree, error) {
+// tree compiles schedules of one number of steps for a device, or finds them compiled.
+func (e *Evaluator) tree(w *dit.Worker, schedules []*schedule.Schedule, steps int) (*tree, error) {
 	all := schedules
-	if e.cfg.Quality.Reference() {
+	if e.cfg.Quality.Reference() && steps == e.cfg.Steps {
 		all = append(slices.Clip(schedules), e.uncached)
 	}
-	l, err := w.Denoiser.Loop(dit.DenoiseOptions{Sizes: e.sizes(), Guidance: e.cfg.Guidance, Sampler: e.sampler, Schedules: all})
+	run, err := e.sampler(steps)
+	if err != nil {
+		return nil, err
+	}
+	l, err := w.Denoiser.Loop(dit.DenoiseOptions{Sizes: e.sizes(), Guidance: e.cfg.Guidance, Sampler: run, Schedules: all})
 	if err != nil {
 		return nil, err
 	}
@@ -227,6 +272,9 @@ func (e *Evaluator) batch(ctx context.Context, w *dit.Worker, t *tree, images []
 		if err := e.referenceRun(ctx, t, run, ids, pictures); err != nil {
 			return errors.Join(err, run.Close())
 		}
+	}
+	if t.schedules == 0 {
+		return run.Close()
 	}
 	return t.walk(ctx, run, &e.stepsRun, &e.stepsAsked, func(leaves []int, r *dit.Run) error {
 		made, failure := pictures(r)

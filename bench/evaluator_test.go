@@ -114,6 +114,42 @@ func TestPSNRQuality(t *testing.T) {
 	}
 }
 
+// A schedule of fewer steps is a run with so many, whatever it is evaluated with, and is held against the pictures of the full run.
+func TestFewerSteps(t *testing.T) {
+	cfg := testConfig(4)
+	cfg.Quality = psnrQuality{}
+	e := openEvaluator(t, cfg, dit.Float32)
+	short, err := schedule.New(e.p.Model.Shape(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := []ga.ImageID{0, 1, 2, 3, 4}
+	list := append([]*schedule.Schedule{short}, testSchedules(t, e)...)
+	mixed := pictures(t, e, list, ids)
+	cfg.Steps = 3
+	own := pictures(t, openEvaluator(t, cfg, dit.Float32), list[:1], ids)
+	for k := range ids {
+		if mixed[0][k] == nil || !bytes.Equal(mixed[0][k].Pix, own[0][k].Pix) {
+			t.Errorf("image %d: not the picture of 3 steps", k)
+		}
+	}
+	// Alone and first, with no reference made yet.
+	cfg.Steps = testSteps
+	scores, err := openEvaluator(t, cfg, dit.Float32).Evaluate(context.Background(), list[:1], ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range ids {
+		want, err := PSNR(own[0][k], mixed[1][k]) // the first of testSchedules computes everything
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := scores[0][k]; got.Invalid != "" || got.Value != want || want == MaxPSNR {
+			t.Errorf("image %d: %+v, want %v dB to the full run", k, got, want)
+		}
+	}
+}
+
 func TestEvaluateCancelled(t *testing.T) {
 	e := openEvaluator(t, testConfig(2), dit.Float32)
 	ctx, cancel := context.WithCancel(context.Background())

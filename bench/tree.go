@@ -14,7 +14,7 @@ import (
 type tree struct {
 	loop      *dit.Loop
 	schedules int
-	root      *node
+	root      *node // nil without schedules
 }
 
 // node is a run of items without a branch, then the ways it goes on.
@@ -36,7 +36,11 @@ func newTree(l *dit.Loop, n int) (*tree, error) {
 		}
 		all[i] = i
 	}
-	return &tree{loop: l, schedules: n, root: merge(lists, all, 0)}, nil
+	t := &tree{loop: l, schedules: n}
+	if n > 0 {
+		t.root = merge(lists, all, 0)
+	}
+	return t, nil
 }
 
 // merge is the node of the schedules which, all equal in their first `at` items.

@@ -72,7 +72,8 @@ type Config struct {
 	MinDiff int
 	// Seeds are the first population, as they are; without seeds it is random.
 	Seeds []Named
-	// Baselines are evaluated and reported beside the front, and may be part of it.
+	// Baselines are evaluated and reported beside the front, and may be part of it. One with another number of steps stands for a run
+	// with so many steps: it is compared with the front and never part of it.
 	Baselines []Named
 	// Images are scored for every candidate, HeldOut for the final front and what it is compared with. Quality is the
 	// mean over them, summed in this order. HeldOut may be empty.
@@ -117,11 +118,15 @@ func (c Config) Validate() error {
 	if err := c.Racing.validate(len(c.Images)); err != nil {
 		return err
 	}
-	for _, n := range append(append([]Named(nil), c.Seeds...), c.Baselines...) {
+	for i, n := range append(append([]Named(nil), c.Seeds...), c.Baselines...) {
 		if n.Schedule == nil {
 			return fmt.Errorf("%w: %q has no schedule", ErrConfig, n.Name)
 		}
-		if err := n.Schedule.Shape().Fits(c.Shape); err != nil {
+		want := c.Shape
+		if i >= len(c.Seeds) {
+			want.Steps = n.Schedule.Shape().Steps
+		}
+		if err := n.Schedule.Shape().Fits(want); err != nil {
 			return fmt.Errorf("%q: %w", n.Name, err)
 		}
 	}

@@ -27,7 +27,10 @@ func TestConfigValidate(t *testing.T) {
 		func(c *Config) { c.Seeds[0].Schedule = nil }, func(c *Config) { c.HeldOut[0].ID = 3 },
 		func(c *Config) { c.Reference = &Point{math.NaN(), 1} }, func(c *Config) { c.Reference = &Point{0, 0} },
 		func(c *Config) {
-			c.Baselines[0].Schedule, _ = schedule.New(schedule.Shape{Family: schedule.PixArt, Steps: 2, Blocks: 3})
+			c.Baselines[0].Schedule, _ = schedule.New(schedule.Shape{Family: schedule.PixArt, Steps: 6, Blocks: 2})
+		},
+		func(c *Config) {
+			c.Seeds[0].Schedule, _ = schedule.New(schedule.Shape{Family: schedule.PixArt, Steps: 2, Blocks: 3})
 		},
 	} {
 		cfg := testConfig(t)

@@ -24,6 +24,14 @@ type Candidate struct {
 	Invalid string
 }
 
+// Comparison sets a baseline beside the front at equal cost: beside the costliest schedule that costs no more than the baseline. That choice
+// looks at no held-out score, so the difference is not flattered by it.
+type Comparison struct {
+	Baseline, Front int // places in Result.Baselines and Result.Front
+	// Difference is the held-out quality of the front's schedule minus that of the baseline, paired image by image.
+	Difference Estimate
+}
+
 // Result is what a search found.
 type Result struct {
 	Reference Point
@@ -37,10 +45,13 @@ type Result struct {
 	// quality of the same schedules, and of Uncached for the rectangle; the reference point is the same.
 	HeldOutPrompts                              int
 	HeldOutHypervolume, HeldOutSeedsHypervolume float64
-	Evaluations, Images                         int64
-	Generations                                 int
-	Seed                                        uint64
-	Mismatches                                  int64
+	// Comparisons has one entry per valid baseline that costs no less than the cheapest schedule of the front, in the order of Baselines.
+	// It is empty without held-out images.
+	Comparisons         []Comparison
+	Evaluations, Images int64
+	Generations         int
+	Seed                uint64
+	Mismatches          int64
 }
 
 // finish evaluates what is reported on the held-out images and fills in the result.
@@ -94,6 +105,7 @@ func (r *runner) finish() (*Result, error) {
 		return nil, err
 	}
 	r.hypervolumes(res)
+	r.compare(res, held)
 	res.Mismatches = r.progress.Mismatches
 	r.progress.Phase = PhaseFinished
 	r.report(false)
@@ -157,6 +169,28 @@ func (r *runner) candidate(c candidate, uncachedMACs float64, search, held *Boot
 	out.Quality = estimate(r.cfg.Images, search)
 	out.HeldOut = estimate(r.cfg.HeldOut, held)
 	return out, nil
+}
+
+// compare fills in the comparisons of baselines with the front.
+func (r *runner) compare(res *Result, held *Bootstrap) {
+	own, other := make([]float64, len(r.cfg.HeldOut)), make([]float64, len(r.cfg.HeldOut))
+	for i, b := range res.Baselines {
+		at := -1
+		for k, f := range res.Front {
+			if f.Cost <= b.Cost && f.HeldOut != nil {
+				at = k // the front ascends in cost
+			}
+		}
+		if at < 0 || b.HeldOut == nil {
+			continue
+		}
+		r.scores(res.Front[at].Hash, r.cfg.HeldOut, own)
+		r.scores(b.Hash, r.cfg.HeldOut, other)
+		for k := range own {
+			own[k] -= other[k]
+		}
+		res.Comparisons = append(res.Comparisons, Comparison{Baseline: i, Front: at, Difference: Estimate{Mean: Mean(own), CI95: held.Interval(own)}})
+	}
 }
 
 // hypervolumes fills in the four normalised hypervolumes.

@@ -156,7 +156,9 @@ func (r *runner) start() error {
 	}
 	r.archive.Mark(r.uncached.hash) // computing everything is what the front is compared with, no part of it
 	for _, c := range list[1 : 1+len(r.cfg.Baselines)] {
-		r.addToArchive(c, 0)
+		if c.schedule.Shape() == r.cfg.Shape {
+			r.addToArchive(c, 0)
+		}
 	}
 	return r.setReference(worst)
 }

@@ -28,7 +28,7 @@ generations = 4
 seed = 3
 [objectives]
 quality = "scene"
-baselines = ["fora:2"]
+baselines = ["fora:2", "steps:0.5"]
 [prompts]
 count = 4
 heldout = 2
@@ -166,7 +166,7 @@ func fileExists(dir, name string) bool {
 // checkStudy checks the files of a finished study against its front.
 func checkStudy(t *testing.T, dir string, f *study.Front) {
 	t.Helper()
-	if len(f.Front) == 0 || len(f.Baselines) != 1 || len(f.Seeds) != 4 || f.HeldOut.Prompts != 2 || f.Quality != "scene" || f.Cost != "macs" {
+	if len(f.Front) == 0 || len(f.Baselines) != 2 || f.Baselines[1].Name != "steps:2" || len(f.HeldOut.Comparisons) == 0 || len(f.Seeds) != 4 || f.HeldOut.Prompts != 2 || f.Quality != "scene" || f.Cost != "macs" {
 		t.Fatalf("%d schedules, %d baselines, %d seeds, %+v", len(f.Front), len(f.Baselines), len(f.Seeds), f.HeldOut)
 	}
 	for _, list := range [][]study.FrontEntry{f.Front, f.Baselines, f.Seeds, {f.Uncached}} {

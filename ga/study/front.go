@@ -42,6 +42,16 @@ type FrontHeldOut struct {
 	Prompts          int     `json:"prompts"`
 	Hypervolume      float64 `json:"hypervolume"`
 	SeedsHypervolume float64 `json:"seeds_hypervolume"`
+	// Comparisons set baselines beside the front at equal cost; see ga.Comparison.
+	Comparisons []FrontComparison `json:"comparisons"`
+}
+
+// FrontComparison is the held-out quality of a schedule of the front minus that of a baseline which costs no less.
+type FrontComparison struct {
+	Baseline   string     `json:"baseline"` // hash
+	Front      string     `json:"front"`    // hash
+	Difference float64    `json:"difference"`
+	CI95       [2]float64 `json:"ci95"` // paired by image, over prompts
 }
 
 // FrontEntry is a schedule. Qualities are null where there is no score; Invalid then says why, unless nothing was held
@@ -68,13 +78,17 @@ func NewFront(res *ga.Result, quality, cost string) *Front {
 		}
 		return out
 	}
+	comparisons := make([]FrontComparison, len(res.Comparisons))
+	for i, c := range res.Comparisons {
+		comparisons[i] = FrontComparison{res.Baselines[c.Baseline].Hash.String(), res.Front[c.Front].Hash.String(), c.Difference.Mean, c.Difference.CI95}
+	}
 	return &Front{
 		Quality: quality, Cost: cost,
 		Reference: FrontReference{res.Reference.Quality, res.Reference.Cost},
 		Uncached:  newEntry(res.Uncached),
 		Baselines: entries(res.Baselines), Seeds: entries(res.Seeds), Front: entries(res.Front),
 		Hypervolume: res.Hypervolume, SeedsHypervolume: res.SeedsHypervolume,
-		HeldOut:     FrontHeldOut{res.HeldOutPrompts, res.HeldOutHypervolume, res.HeldOutSeedsHypervolume},
+		HeldOut:     FrontHeldOut{res.HeldOutPrompts, res.HeldOutHypervolume, res.HeldOutSeedsHypervolume, comparisons},
 		Evaluations: res.Evaluations, Images: res.Images, Generations: res.Generations, Seed: res.Seed,
 	}
 }

@@ -428,7 +428,7 @@ func TestTicks(t *testing.T) {
 		want   string
 	}{{0, 1, "0 0.2 0.4 0.6 0.8 1"}, {0.31, 0.93, "0.4 0.6 0.8"}, {1.2e12, 5.9e12, "2e+12 3e+12 4e+12 5e+12"}} {
 		var got []string
-		for _, v := range ticks(c.lo, c.hi, 6) {
+		for _, v := range Ticks(c.lo, c.hi, 6) {
 			got = append(got, strconv.FormatFloat(v, 'g', -1, 64))
 		}
 		if strings.Join(got, " ") != c.want {
@@ -436,7 +436,7 @@ func TestTicks(t *testing.T) {
 		}
 	}
 	for v, want := range map[float64]string{2.134989e12: "2.135T", 999: "999", 1.5e9: "1.5G", 34.25: "34.25", 0: "0"} {
-		if got := siNumber(v, 4); got != want {
+		if got := SINumber(v, 4); got != want {
 			t.Errorf("%v is written %s, want %s", v, got, want)
 		}
 	}

@@ -111,7 +111,7 @@ func (f *Front) points(list []FrontEntry, heldOut bool) []plotPoint {
 			name = e.Hash[:min(12, len(e.Hash))]
 		}
 		tip := fmt.Sprintf("%s: quality %.4f (95 %% %.4f to %.4f), cost %s, %.2fx fewer MACs", name, *q, ci[0], ci[1],
-			siNumber(e.Cost, 4), e.MACsRatio)
+			SINumber(e.Cost, 4), e.MACsRatio)
 		out = append(out, plotPoint{html.EscapeString(name), html.EscapeString(tip), e.Cost, *q, *ci})
 	}
 	return out
@@ -163,13 +163,13 @@ func (c *chart) heading(f *Front, heldOut bool) {
 
 // axes draws the frame, ticks with grid lines, and titles.
 func (c *chart) axes(f *Front, heldOut bool) {
-	for _, v := range ticks(c.y0, c.y1, 6) {
+	for _, v := range Ticks(c.y0, c.y1, 6) {
 		c.f(`<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" stroke="#e5e7eb"/><text x="%d" y="%.1f" text-anchor="end" fill="#4b5563">%s</text>`+"\n",
 			plotLeft, plotRight, c.py(v), c.py(v), plotLeft-9, c.py(v)+4.5, strconv.FormatFloat(v, 'g', 6, 64))
 	}
-	for _, v := range ticks(c.x0, c.x1, 8) {
+	for _, v := range Ticks(c.x0, c.x1, 8) {
 		c.f(`<line x1="%.1f" x2="%.1f" y1="%d" y2="%d" stroke="#e5e7eb"/><text x="%.1f" y="%d" text-anchor="middle" fill="#4b5563">%s</text>`+"\n",
-			c.px(v), c.px(v), plotTop, plotDown, c.px(v), plotDown+20, siNumber(v, 6))
+			c.px(v), c.px(v), plotTop, plotDown, c.px(v), plotDown+20, SINumber(v, 6))
 	}
 	if base := f.Uncached.Cost; base > 0 {
 		c.f(`<text x="%d" y="%d" text-anchor="end" font-size="12" fill="#6b7280">reduction</text>`+"\n", plotLeft-9, plotTop-10)
@@ -185,7 +185,7 @@ func (c *chart) axes(f *Front, heldOut bool) {
 		}
 	}
 	c.f(`<rect x="%d" y="%d" width="%d" height="%d" fill="none" stroke="#9ca3af"/>`+"\n", plotLeft, plotTop, plotRight-plotLeft, plotDown-plotTop)
-	c.f(`<text x="%d" y="%d" text-anchor="middle" fill="#111827">%s</text>`+"\n", (plotLeft+plotRight)/2, svgHeight-22, html.EscapeString(costTitle(f.Cost)))
+	c.f(`<text x="%d" y="%d" text-anchor="middle" fill="#111827">%s</text>`+"\n", (plotLeft+plotRight)/2, svgHeight-22, html.EscapeString(CostTitle(f.Cost)))
 	quality := f.Quality + " quality"
 	if heldOut {
 		quality += fmt.Sprintf(", %d held-out prompts", f.HeldOut.Prompts)
@@ -257,8 +257,8 @@ func (c *chart) covered(box [4]float64) bool {
 	return false
 }
 
-// ticks returns up to n or so round numbers within [lo, hi].
-func ticks(lo, hi float64, n int) []float64 {
+// Ticks returns up to n or so round numbers within [lo, hi].
+func Ticks(lo, hi float64, n int) []float64 {
 	step := math.Pow(10, math.Floor(math.Log10((hi-lo)/float64(n))))
 	for _, m := range []float64{1, 2, 5, 10} {
 		if (hi-lo)/(m*step) <= float64(n) {
@@ -275,8 +275,8 @@ func ticks(lo, hi float64, n int) []float64 {
 	return out
 }
 
-// siNumber writes a number with a prefix of the SI: 2.13T for 2.13e12.
-func siNumber(v float64, digits int) string {
+// SINumber writes a number with a prefix of the SI: 2.13T for 2.13e12.
+func SINumber(v float64, digits int) string {
 	for _, p := range []struct {
 		unit float64
 		name string
@@ -288,8 +288,8 @@ func siNumber(v float64, digits int) string {
 	return strconv.FormatFloat(v, 'g', digits, 64)
 }
 
-// costTitle names the cost axis.
-func costTitle(cost string) string {
+// CostTitle names the cost axis.
+func CostTitle(cost string) string {
 	switch cost {
 	case "macs":
 		return "MACs per image"
