@@ -116,10 +116,13 @@ Status check(const Records& records, uint64_t nbytes, Program* p) {
   ECAD_TRY(check_layout_hash(*p, records));
   ECAD_TRY(validate_objects(*p, records));
   Op op;
+  uint32_t minor = 0;
   for (uint32_t i = 0; i < records.count(kOps); ++i) {
     ECAD_TRY(records.op(i, &op));
     ECAD_TRY(validate_op(*p, i, op));
+    if (op.code == Opcode::kQkNormRope) minor = 1;
   }
+  if (records.minor_version() != minor) return bad_program("says version 1.", records.minor_version(), ", its ops are of 1.", minor);
   return validate_memory(*p, records);
 }
 

@@ -5,6 +5,7 @@
 //   attention     4 B Nq Nk H D (both products, every key)  patch_embed   2 RB N C Ci p p            conv2d  2 B Ho Wo Co Ci kh kw
 //   chain         per element: 2 per gated term, 1 per other; norm layer 7, rms 5; weight 1, bias 1, modulation 2
 //   group_norm    9 per element, + 1 with an activation   lincomb       2 n per element              add, unary  1 per element
+//   qk_norm_rope  9 per element of q and k: norm 5, weight 1, rotation 3
 //   timestep      4 per element                           copy, unpatchify, embedding, upsample, permute  0
 // A bias is free: it is where the sum starts.
 //
@@ -58,6 +59,7 @@ uint64_t flops(const Program& p, const Op& op) {
     case Opcode::kAdd: case Opcode::kUnary: return product({count});
     case Opcode::kConv2d: return product({2, count, in(1).dims[1], in(1).dims[2], in(1).dims[3]});
     case Opcode::kGroupNorm: return product({op.attr[1] ? 10 : 9, count});
+    case Opcode::kQkNormRope: return product({18, count});
     case Opcode::kCopy: case Opcode::kUnpatchify: case Opcode::kEmbedding: case Opcode::kUpsample: case Opcode::kPermute: break;
   }
   return 0;

@@ -14,9 +14,9 @@ enum class BufferKind : uint8_t { kArena = 0, kPersistent = 1, kConstant = 2, kW
 
 enum class Opcode : uint32_t {
   kCopy = 1, kLinear, kGatedLinear, kAttention, kChain, kPatchEmbed, kUnpatchify, kTimestepEmbed, kEmbedding,
-  kLincomb, kAdd, kUnary, kConv2d, kGroupNorm, kUpsample, kPermute,
+  kLincomb, kAdd, kUnary, kConv2d, kGroupNorm, kUpsample, kPermute, kQkNormRope,
 };
-inline constexpr uint32_t kLastOpcode = 16;
+inline constexpr uint32_t kLastOpcode = 17;
 
 enum class Act : int32_t { kNone = 0, kGeluTanh, kGeluErf, kSilu, kQuickGelu, kRelu };
 enum class Norm : int32_t { kNone = 0, kLayer, kRms };

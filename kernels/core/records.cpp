@@ -71,8 +71,9 @@ Status Records::header() {
   if (nbytes_ < kHeaderBytes) return bad_program(nbytes_, " bytes are too few for a header of ", kHeaderBytes);
   if (std::memcmp(bytes_, "ECADPROG", 8) != 0) return bad_program("does not start with ECADPROG: not an ecadx program");
   Cursor c(bytes_ + 8);
-  const uint32_t major = c.u32(), minor = c.u32();
-  if (major != 1 || minor > 0) return bad_program("format version ", major, ".", minor, " is not known, this library reads 1.0: compile the program again");
+  const uint32_t major = c.u32();
+  minor_ = c.u32();
+  if (major != 1 || minor_ > 1) return bad_program("format version ", major, ".", minor_, " is not known, this library reads 1.0 and 1.1: compile the program again, or use a newer library");
   const uint64_t file_bytes = c.u64();
   if (file_bytes != nbytes_) return bad_program("says it has ", file_bytes, " bytes but there are ", nbytes_, ": cut short or followed by something");
   c = Cursor(bytes_ + 56);

@@ -22,6 +22,7 @@ class Records {
   Status open(const uint8_t* bytes, size_t nbytes);
 
   uint32_t count(TableId t) const { return tables_[t].count; }
+  uint32_t minor_version() const { return minor_; }
   uint32_t num_steps() const { return num_steps_; }
   uint64_t arena_bytes() const { return arena_bytes_; }
   std::string_view strings() const { return {reinterpret_cast<const char*>(bytes_ + strings_at_), string_bytes_}; }
@@ -59,7 +60,7 @@ class Records {
   size_t nbytes_ = 0;
   Table tables_[kTables] = {{"buffers", 0, 48, 1u << 20, 0},  {"tensors", 0, 96, 1u << 20, 0}, {"args", 0, 4, 1u << 22, 0},       {"ops", 0, 96, 1u << 20, 0},
                             {"sections", 0, 32, 1u << 16, 0}, {"ios", 0, 16, 1u << 16, 0},     {"schedules", 0, 16, 1u << 16, 0}, {"items", 0, 8, 1u << 20, 0}};
-  uint32_t num_steps_ = 0, crc_ = 0;
+  uint32_t minor_ = 0, num_steps_ = 0, crc_ = 0;
   uint64_t arena_bytes_ = 0, string_bytes_ = 0, constant_bytes_ = 0, strings_at_ = 0, constants_at_ = 0;
 };
 

@@ -23,7 +23,7 @@ const char* dtype_name(DType t) {
 
 const char* opcode_name(Opcode code) {
   static constexpr const char* kNames[] = {"none",   "copy",      "linear",         "gated_linear", "attention", "chain", "patch_embed", "unpatchify", "timestep_embed",
-                                           "embedding", "lincomb", "add",            "unary",        "conv2d",    "group_norm", "upsample", "permute"};
+                                           "embedding", "lincomb", "add",            "unary",        "conv2d",    "group_norm", "upsample", "permute", "qk_norm_rope"};
   static_assert(std::size(kNames) == kLastOpcode + 1);
   const auto i = static_cast<size_t>(code);
   return i <= kLastOpcode ? kNames[i] : "unknown";

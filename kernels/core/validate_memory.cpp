@@ -13,6 +13,7 @@ namespace {
 bool may_update(const Op& op, size_t k, size_t m) {
   switch (op.code) {
     case Opcode::kChain: return k == 0 && m == 0;
+    case Opcode::kQkNormRope: return k < 2 && k == m;
     case Opcode::kLincomb: return k + 1 < op.in.size();
     case Opcode::kUnary: case Opcode::kAdd: case Opcode::kCopy: return true;
     default: return false;

@@ -33,6 +33,7 @@ class Rule {
       case Opcode::kGroupNorm: return group_norm();
       case Opcode::kUpsample: return upsample();
       case Opcode::kPermute: return permute();
+      case Opcode::kQkNormRope: return qk_norm_rope();
     }
     return fail("opcode is not known");
   }
@@ -418,6 +419,32 @@ class Rule {
     if (seen != 15u) return fail("perm names a dim twice");
     const auto from = [&](size_t i) { return x->dims[static_cast<size_t>(op_.attr[i])]; };
     return dims(*y, "y", {from(0), from(1), from(2), from(3)});
+  }
+
+  Status qk_norm_rope() const {
+    const Tensor *q = nullptr, *k = nullptr, *t = nullptr;
+    ECAD_TRY(operands(5, 2));
+    ECAD_TRY(attributes(2, 1));
+    ECAD_TRY(attribute(0, "heads", 1, kMaxExtent));
+    ECAD_TRY(attribute(1, "head dim", 1, kMaxExtent));
+    ECAD_TRY(input(0, "q", &q));
+    ECAD_TRY(input(1, "k", &k));
+    ECAD_TRY(rank(*q, "q", 3));
+    const int64_t tokens = q->dims[1], depth = op_.attr[1];
+    if (depth % 2 != 0) return fail("attr1 (head dim) is ", depth, ", it must be even: pairs of elements are rotated");
+    ECAD_TRY(dims(*q, "q", {q->dims[0], tokens, op_.attr[0] * depth}));
+    ECAD_TRY(same_dims(*k, "k", *q, "q"));
+    ECAD_TRY(input(2, "wq", &t));
+    ECAD_TRY(dims(*t, "wq", {depth}));
+    ECAD_TRY(input(3, "wk", &t));
+    ECAD_TRY(dims(*t, "wk", {depth}));
+    ECAD_TRY(input(4, "rope", &t));
+    ECAD_TRY(dims(*t, "rope", {tokens, depth}));
+    for (size_t i = 0; i < 2; ++i) {
+      ECAD_TRY(output(i, i == 0 ? "q'" : "k'", &t));
+      ECAD_TRY(same_dims(*t, i == 0 ? "q'" : "k'", *q, "q"));
+    }
+    return op_.fattr[0] < 0 ? fail("fattr0 (eps) is negative") : Status::ok();
   }
 
   const Program& p_;

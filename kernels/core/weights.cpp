@@ -197,7 +197,8 @@ Status Weights::find(std::string_view name, const Tensor& t, WeightView* out) co
   if (stored == nullptr) return bad_weights("tensor \"", name, "\" is missing");
   int64_t dims[4];
   const uint8_t rank = squeeze(t.dims.data(), t.rank, dims);
-  if (stored->rank != rank || !std::equal(dims, dims + 4, stored->dims)) {
+  const bool filter = stored->rank == 2 && rank > 2 && dims[0] == stored->dims[0] && t.count() / dims[0] == stored->dims[1];
+  if (!filter && (stored->rank != rank || !std::equal(dims, dims + 4, stored->dims))) {
     const std::string have = stored->rank > 4 ? "of more than four dims" : shape_text(stored->dims, stored->rank);
     return bad_weights("tensor \"", name, "\" is ", have, " (dims of 1 left out), the program needs ", dims_text(t));
   }

@@ -178,6 +178,7 @@ Status bind_unary(const Binder&, KernelPtr*);
 Status bind_unpatchify(const Binder&, KernelPtr*);
 Status bind_upsample(const Binder&, KernelPtr*);
 Status bind_permute(const Binder&, KernelPtr*);
+Status bind_qk_norm_rope(const Binder&, KernelPtr*);
 Status bind_timestep_embed(const Binder&, KernelPtr*);
 Status bind_embedding(const Binder&, KernelPtr*);
 

@@ -4,7 +4,7 @@
 namespace ecad {
 namespace ECAD_SIMD_NAMESPACE {
 
-constexpr RowKernels kTable = {convert, unary, add, glu, chain, channel_sums, normalize, ECAD_SIMD_LEVEL >= 3,
+constexpr RowKernels kTable = {convert, unary, add, glu, chain, norm_rope, channel_sums, normalize, ECAD_SIMD_LEVEL >= 3,
                                attention_packed_bytes, attention_pack, attention, kTileRows, attention_scratch};
 
 }  // namespace ECAD_SIMD_NAMESPACE

@@ -71,6 +71,9 @@ struct RowKernels {
   // y = act(g) * u
   void (*glu)(const float* g, const float* u, void* y, DType yt, int64_t n, Act);
   void (*chain)(const ChainRows&);
+  // The heads of one token: rms norm over dim (even), times weight [dim], then pairs of adjacent elements rotated: rope [dim] holds cosine and sine of
+  // each. y may be x.
+  void (*norm_rope)(const void* x, DType xt, void* y, DType yt, int64_t heads, int64_t dim, const float* weight, const float* rope, float eps);
 
   // Per channel over `count` pixels at x (stride elements apart): shift = the first pixel, sum of (x - shift), sum of its square.
   void (*channel_sums)(const void* x, DType xt, int64_t stride, int64_t count, int64_t channels, float* shift, float* sum, float* square);

@@ -222,6 +222,41 @@ void chain(const ChainRows& c) {
   }
 }
 
+// ---- queries and keys --------------------------------------------------------------------------------------------
+
+template <class X>
+float head_squares(const void* x, int64_t n) {
+  vf a = zero(), b = zero();
+  int64_t i = 0;
+  for (; i + 2 * W <= n; i += 2 * W) {
+    const vf c = get<X>(x, i), d = get<X>(x, i + W);
+    a = fma(c, c, a);
+    b = fma(d, d, b);
+  }
+  for (; i < n; i += W) {
+    const vf c = get<X>(x, i, static_cast<int>(std::min<int64_t>(W, n - i)));
+    a = fma(c, c, a);
+  }
+  return sum(a + b);
+}
+
+template <class X, class Y>
+void norm_rope_row(const void* x, void* y, int64_t heads, int64_t dim, const float* weight, const float* rope, float eps) {
+  for (int64_t h = 0; h < heads; ++h) {
+    const void* head = row(x, h * dim, X{});
+    void* out = row(y, h * dim, Y{});
+    const vf r = set(1.f / std::sqrt(head_squares<X>(head, dim) / static_cast<float>(dim) + eps));
+    int64_t i = 0;
+    for (; i + W <= dim; i += W) put<Y>(out, i, rotate(get<X>(head, i) * r * load(weight + i), load(rope + i)));
+    const int n = static_cast<int>(dim - i);
+    if (n > 0) put<Y>(out, i, rotate(get<X>(head, i, n) * r * load(weight + i, n), load(rope + i, n)), n);
+  }
+}
+
+void norm_rope(const void* x, DType xt, void* y, DType yt, int64_t heads, int64_t dim, const float* weight, const float* rope, float eps) {
+  ECAD_WITH_TYPE(xt, X, ECAD_WITH_TYPE(yt, Y, norm_rope_row<X, Y>(x, y, heads, dim, weight, rope, eps)))
+}
+
 // ---- group norm --------------------------------------------------------------------------------------------------
 
 template <class X>

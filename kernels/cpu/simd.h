@@ -44,6 +44,8 @@ ECAD_INLINE vf reciprocal(vf a) {
   return _mm512_fmadd_ps(r, _mm512_fnmadd_ps(a, r, _mm512_set1_ps(1.f)), r);
 }
 ECAD_INLINE vf abs(vf a) { return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff))); }
+// Pairs of lanes (a, b) times (c, s): (a c - b s, b c + a s).
+ECAD_INLINE vf rotate(vf x, vf t) { return _mm512_fmaddsub_ps(x, _mm512_moveldup_ps(t), _mm512_mul_ps(_mm512_permute_ps(x, 0xb1), _mm512_movehdup_ps(t))); }
 ECAD_INLINE float sum(vf a) { return _mm512_reduce_add_ps(a); }
 ECAD_INLINE float biggest(vf a) { return _mm512_reduce_max_ps(a); }
 
@@ -94,6 +96,7 @@ ECAD_INLINE vf keep(vf a, int n, vf b) { return _mm256_blendv_ps(b, a, _mm256_ca
 ECAD_INLINE vf round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 ECAD_INLINE vf reciprocal(vf a) { return _mm256_div_ps(_mm256_set1_ps(1.f), a); }
 ECAD_INLINE vf abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.f), a); }
+ECAD_INLINE vf rotate(vf x, vf t) { return _mm256_fmaddsub_ps(x, _mm256_moveldup_ps(t), _mm256_mul_ps(_mm256_permute_ps(x, 0xb1), _mm256_movehdup_ps(t))); }
 ECAD_INLINE float sum(vf a) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
@@ -162,6 +165,9 @@ ECAD_INLINE vf min(vf a, vf b) { return select(a < b, a, b); }
 ECAD_INLINE vf round(vf a) { return (a + set(12582912.f)) - set(12582912.f); }  // |a| below 2^22
 ECAD_INLINE vf reciprocal(vf a) { return set(1.f) / a; }
 ECAD_INLINE vf abs(vf a) { return reinterpret_cast<vf>(reinterpret_cast<vi>(a) & vi{0x7fffffff, 0x7fffffff, 0x7fffffff, 0x7fffffff}); }
+ECAD_INLINE vf rotate(vf x, vf t) {
+  return vf{x[0] * t[0] - x[1] * t[1], x[1] * t[0] + x[0] * t[1], x[2] * t[2] - x[3] * t[3], x[3] * t[2] + x[2] * t[3]};
+}
 ECAD_INLINE float sum(vf a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 ECAD_INLINE float biggest(vf a) { return std::max(std::max(a[0], a[1]), std::max(a[2], a[3])); }
 ECAD_INLINE vf scale2(vf a, vf n) {

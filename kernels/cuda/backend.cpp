@@ -28,6 +28,7 @@ BindFunction bind_function(Opcode code) {
     case Opcode::kGroupNorm: return bind_group_norm;
     case Opcode::kUpsample: return bind_upsample;
     case Opcode::kPermute: return bind_permute;
+    case Opcode::kQkNormRope: return nullptr;
   }
   return nullptr;
 }

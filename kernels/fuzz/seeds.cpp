@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
   for (const char* name : {"", "/program", "/safetensors", "/api"}) (void)mkdir((to + name).c_str(), 0755);
   save(to + "/program/small", corpus::small().bytes());
   save(to + "/program/every_op", corpus::every_op().bytes());
+  save(to + "/program/joint", corpus::joint().bytes());
   save(to + "/program/empty", writer::Program().bytes());
   save(to + "/safetensors/whole", whole_weights());
   save(to + "/safetensors/empty", safetensors("{}", 0));

@@ -28,7 +28,8 @@ constexpr RefEntry kOps[] = {{nullptr, nullptr},
                              ECAD_REF_ENTRY(ref_conv2d),
                              ECAD_REF_ENTRY(ref_group_norm),
                              ECAD_REF_ENTRY(ref_upsample),
-                             ECAD_REF_ENTRY(ref_permute)};
+                             ECAD_REF_ENTRY(ref_permute),
+                             ECAD_REF_ENTRY(ref_qk_norm_rope)};
 static_assert(sizeof(kOps) / sizeof(kOps[0]) == kLastOpcode + 1);
 
 class RefKernel : public Kernel {

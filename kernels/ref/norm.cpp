@@ -1,4 +1,4 @@
-// Opcodes chain and group_norm.
+// Opcodes chain, group_norm and qk_norm_rope.
 #include "ref.h"
 
 namespace ecad {
@@ -84,7 +84,31 @@ Status ref_group_norm(const RefOp& r) {
   return Status::ok();
 }
 
+// Per token and head: n = rms norm(x) * w, then each pair (n[2m], n[2m+1]) turned by the token's angle m: its cosine is rope[2m], its sine rope[2m+1].
+template <class A>
+Status ref_qk_norm_rope(const RefOp& r) {
+  const auto depth = static_cast<size_t>(r.op.attr[1]), width = static_cast<size_t>(r.in(0).dims[2]), tokens = static_cast<size_t>(r.in(0).dims[1]);
+  const auto rope = r.load<A>(4);
+  for (size_t i = 0; i < 2; ++i) {  // q, then k
+    auto x = r.load<A>(i);
+    const auto weight = r.load<A>(2 + i);
+    for (size_t start = 0; start < x.size(); start += depth) {
+      A* head = x.data() + start;
+      const A* turn = rope.data() + start / width % tokens * depth;
+      normalise(Norm::kRms, static_cast<A>(r.op.fattr[0]), head, depth);
+      for (size_t d = 0; d < depth; d += 2) {
+        const A a = head[d] * weight[d], b = head[d + 1] * weight[d + 1];
+        head[d] = a * turn[d] - b * turn[d + 1];
+        head[d + 1] = b * turn[d] + a * turn[d + 1];
+      }
+    }
+    r.store(i, x);
+  }
+  return Status::ok();
+}
+
 ECAD_REF_INSTANTIATE(ref_chain);
 ECAD_REF_INSTANTIATE(ref_group_norm);
+ECAD_REF_INSTANTIATE(ref_qk_norm_rope);
 
 }  // namespace ecad

@@ -93,6 +93,7 @@ template <class A> Status ref_conv2d(const RefOp&);
 template <class A> Status ref_group_norm(const RefOp&);
 template <class A> Status ref_upsample(const RefOp&);
 template <class A> Status ref_permute(const RefOp&);
+template <class A> Status ref_qk_norm_rope(const RefOp&);
 
 #define ECAD_REF_INSTANTIATE(name)                \
   template Status name<float>(const RefOp&);      \

@@ -171,7 +171,7 @@ TEST(queries) {
   ecad_program_info info{};
   info.struct_size = sizeof info;
   CHECK_OK(ecad_program_query(program.get(), &info, &err));
-  CHECK_EQ(info.num_ops, 18u);
+  CHECK_EQ(info.num_ops, 19u);
   CHECK_EQ(info.num_steps, 3u);
   CHECK_EQ(info.num_schedules, 2u);
   CHECK_EQ(info.slot_bytes, 96u);
@@ -191,6 +191,10 @@ TEST(queries) {
   CHECK_EQ(op.flops, 2u * 8 * 18 * 6);
   CHECK_EQ(op.bytes, 8u * 6 * 2 + 18 * 6 * 4 + 18 * 4 + 8 * 18 * 2);  // bfloat16 activations, float32 weights as stored
   CHECK_OK(ecad_program_op(program.get(), 5, &op, &err));
+  CHECK_EQ(std::string(op.name), "rotate");
+  CHECK_EQ(op.flops, 9u * 2 * 2 * 4 * 6);
+  CHECK_EQ(op.bytes, 4u * 2 * 4 * 6 * 2 + 2 * 6 * 4 + 4 * 6 * 4);
+  CHECK_OK(ecad_program_op(program.get(), 6, &op, &err));
   CHECK_EQ(op.flops, 4u * 2 * 4 * 4 * 6);
   CHECK_EQ(op.block, 0);
   CHECK_EQ(op.component, 0);
@@ -265,6 +269,18 @@ TEST(weights_that_do_not_fit) {
   };
   CHECK_OK(load_with(good, &err));
   CHECK_OK(load_with(with(1, [](ecad_tensor_desc* d) { d->rank = 3; d->dims[0] = 1; d->dims[1] = 18; d->dims[2] = 1; }), &err));  // dims of 1 do not count
+  const auto patches = [](int64_t rows, int64_t values) {
+    return [=](ecad_tensor_desc* d) {
+      d->rank = 2;
+      d->dims[0] = rows;
+      d->dims[1] = values;
+      d->nbytes = static_cast<uint64_t>(rows * values) * 4;
+    };
+  };
+  REQUIRE(std::string(good[4].name) == "patch.weight");
+  CHECK_OK(load_with(with(4, patches(6, 12)), &err));  // a matrix serves as filters [6,3,2,2]
+  CHECK_FAILS(load_with(with(4, patches(12, 6)), &err), ECAD_BAD_WEIGHTS, "tensor \"patch.weight\" is [12,6] (dims of 1 left out), the program needs [6,3,2,2]");
+  CHECK_FAILS(load_with(with(4, patches(6, 13)), &err), ECAD_BAD_WEIGHTS, "the program needs [6,3,2,2]");
   CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->name = "other"; }), &err), ECAD_BAD_WEIGHTS, "tensor \"qkv.bias\" is missing");
   CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->dims[0] = 9; d->nbytes = 36; }), &err), ECAD_BAD_WEIGHTS, "tensor \"qkv.bias\" is [9] (dims of 1 left out), the program needs [18]");
   CHECK_FAILS(load_with(with(1, [](ecad_tensor_desc* d) { d->dtype = ECAD_INT32; }), &err), ECAD_BAD_WEIGHTS, "is no float32");

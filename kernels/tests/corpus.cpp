@@ -54,6 +54,13 @@ Program every_op() {
   const uint32_t qkv = p.arena(kBF16, {kB, kN, 3 * kC});
   p.op(kLinear, {normed, find(&p, "qkv.weight"), find(&p, "qkv.bias")}, {qkv}, {1, 1, 0}, {}, "qkv");
   const auto part = [&](uint64_t i) { return p.view(qkv, {kB, kN, kC}, {kN * 3 * kC, 3 * kC, 1}, i * kC); };
+  float rope[kN][kC];
+  for (int64_t n = 0; n < kN; ++n)
+    for (int64_t m = 0; m < kC; m += 2) {
+      rope[n][m] = std::cos(static_cast<float>(n * (m + 1)));
+      rope[n][m + 1] = std::sin(static_cast<float>(n * (m + 1)));
+    }
+  p.op(kQkNormRope, {part(0), part(1), norm_weight, norm_weight, p.constant(kF32, {kN, kC}, rope)}, {part(0), part(1)}, {1, kC}, {1e-6}, "rotate");
   OpRecord& attn = p.op(kAttention, {part(0), part(1), part(2), counts}, {slot}, {kHeads, kC / kHeads, 0}, {0.57}, "attn");
   attn.block = 0;
   attn.component = 0;
@@ -81,6 +88,38 @@ Program every_op() {
   p.io("counts", counts, 1);
   p.schedule("all", {{0, 0}, {1, 0}, {1, 1}, {1, 2}, {2, 2}});
   p.schedule("image alone", {{2, 0}});
+  return p;
+}
+
+Program joint() {
+  constexpr int64_t kText = 2, kAll = kText + kN;
+  Program p;
+  const uint32_t latents = p.persistent("latents", kF32, {kB, 3, 4, 4}), text = p.persistent("text", kF32, {kB, kText, kC}), out = p.persistent("out", kBF16, {kB, kAll, kC});
+  const float turn[kAll][kC] = {{1, 0, 1, 0, 1, 0}, {1, 0, 1, 0, 1, 0}, {0, 1, 1, 0, 0.6f, 0.8f}, {1, 0, 0, 1, 0.6f, 0.8f}, {0, 1, 0, 1, 0, -1}, {0.8f, -0.6f, 1, 0, 0, 1}};
+  const uint32_t rope = p.constant(kF32, {kAll, kC}, turn), norm = find(&p, "norm.weight"), weight = find(&p, "qkv.weight"), bias = find(&p, "qkv.bias");
+  p.section(1, "step");
+  const uint32_t x = p.arena(kF32, {kB, kAll, kC}), normed = p.arena(kBF16, {kB, kAll, kC}), qkv = p.arena(kBF16, {kB, kAll, 3 * kC}), attended = p.arena(kF32, {kB, kAll, kC});
+  // rows first..first+n of a joint buffer, columns from `column` on
+  const auto rows = [&](uint32_t of, int64_t first, int64_t n, int64_t width, int64_t column, int64_t columns) {
+    return p.view(of, {kB, n, columns}, {kAll * width, width, 1}, static_cast<uint64_t>(first * width + column));
+  };
+  const auto stream = [&](uint32_t of, bool image) { return rows(of, image ? kText : 0, image ? kN : kText, kC, 0, kC); };
+  p.op(kPatchEmbed, {latents, find(&p, "patch.weight"), find(&p, "patch.bias")}, {stream(x, true)}, {2, 1}, {}, "x_embedder");
+  p.op(kChain, {text}, {stream(x, false), stream(normed, false)}, {0, 1}, {1e-6}, "text.norm");
+  p.op(kChain, {stream(x, true)}, {kAbsent, stream(normed, true)}, {0, 1}, {1e-6}, "image.norm");
+  for (const bool image : {true, false}) {
+    const int64_t first = image ? kText : 0, n = image ? kN : kText;
+    p.op(kLinear, {stream(normed, image), weight, bias}, {rows(qkv, first, n, 3 * kC, 0, 3 * kC)}, {1, 1, 0}, {}, "qkv");
+    const uint32_t q = rows(qkv, first, n, 3 * kC, 0, kC), k = rows(qkv, first, n, 3 * kC, kC, kC);
+    p.op(kQkNormRope, {q, k, norm, norm, p.view(rope, {n, kC}, {kC, 1}, static_cast<uint64_t>(first * kC))}, {q, k}, {1, kC}, {1e-6}, "rotate");
+  }
+  const auto all = [&](int64_t part) { return rows(qkv, 0, kAll, 3 * kC, part * kC, kC); };
+  p.op(kAttention, {all(0), all(1), all(2)}, {attended}, {1, kC, 0}, {0.4}, "attn");
+  p.op(kChain, {attended}, {out}, {0, 0}, {}, "keep");
+  p.io("latents", latents, 1);
+  p.io("text", text, 1);
+  p.io("out", out, 2);
+  p.schedule("s", {{0, 0}});
   return p;
 }
 

@@ -236,6 +236,41 @@ void test_chain(const Suite& check) {
   check(c);
 }
 
+struct HeadShape {
+  int64_t b, n, heads, dim;
+  DType q, k, w, rope, y;
+  bool fused, in_place;
+};
+
+Case qk_norm_rope_case(const HeadShape& s) {
+  Case c(label("qk_norm_rope", {s.b, s.n, s.heads, s.dim, static_cast<int64_t>(s.q), static_cast<int64_t>(s.k), static_cast<int64_t>(s.w), static_cast<int64_t>(s.rope),
+                                static_cast<int64_t>(s.y), s.fused, s.in_place}), Opcode::kQkNormRope);
+  const int64_t width = s.heads * s.dim;
+  c.depth = static_cast<double>(s.dim);
+  c.attr = {static_cast<int32_t>(s.heads), static_cast<int32_t>(s.dim), 0, 0, 0, 0, 0, 0};
+  c.fattr[0] = 1e-6;
+  for (const DType t : {s.q, s.k}) c.input({s.b, s.n, width}, t, 3, s.fused ? 2 * width : 0, s.fused ? 5 : 0);
+  for (int i = 0; i < 2; ++i) c.weight({s.dim}, s.w);
+  c.input({s.n, s.dim}, s.rope, 1, s.fused ? 2 : 0);
+  for (int i = 0; i < 2; ++i) c.output({s.b, s.n, width}, s.y, s.fused ? 2 * width : 0, s.fused ? 5 : 0);
+  if (s.in_place) c.alias = 0;
+  return c;
+}
+
+void test_qk_norm_rope(const Suite& check) {
+  for (const DType t : {F, H}) {
+    for (const int64_t dim : {2, 4, 6, 14, 16, 18, 30, 32, 34, 72, 126, 128, 130, 256})
+      check(qk_norm_rope_case({2, 3, 3, dim, t, t, H, F, t, dim % 4 == 2, false}));
+    for (const int64_t n : {1, 2, 5, 33, 200}) check(qk_norm_rope_case({2, n, 2, 128, t, t, t, F, t, true, true}));
+    check(qk_norm_rope_case({1, 70, 24, 128, t, t, F, F, t, true, true}));
+  }
+  for (const DType x : {F, H, S})
+    for (const DType y : {F, H, S}) check(qk_norm_rope_case({2, 4, 2, 40, x, y, x, y, y, false, false}));
+  Case c = qk_norm_rope_case({1, 2, 2, 16, F, F, F, F, F, false, false});  // a head of zeros stays one
+  std::fill_n(c.in[0].values.begin(), 16, 0.0);
+  check(c);
+}
+
 void test_group_norm(const Suite& check) {
   for (const DType t : {F, H})
     for (const int64_t groups : {1, 4, 32}) {
@@ -445,7 +480,8 @@ int main(int argc, char** argv) {
     test_conv2d(suite);
     test_attention(suite);
     test_chain(suite);
-    test_group_norm(suite);
+  test_qk_norm_rope(suite);
+  test_group_norm(suite);
     test_elementwise(suite);
     test_moves(suite);
     test_refusals(suite);

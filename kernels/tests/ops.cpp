@@ -324,6 +324,42 @@ TEST(attention) {
   }
 }
 
+TEST(qk_norm_rope) {
+  for (int round = 0; round < 2 * kRounds; ++round) {
+    const bool wide = round % 4 == 0;
+    const int64_t heads = 1 + round % 3, depth = 2 * (1 + round % 4), c = heads * depth;
+    const In q = operand({2, 5, c}, wide), k = operand({2, 5, c}, wide), wq = operand({depth}, wide, true), wk = operand({depth}, wide, true), rope = operand({5, depth}, wide, true);
+    const Out y = result({2, 5, c}, wide), z = result({2, 5, c}, wide);
+    const double eps = round % 2 ? 1e-6 : 0.3;
+    const auto got = run_op(writer::kQkNormRope, {q, k, wq, wk, rope}, {y, z}, {static_cast<int32_t>(heads), static_cast<int32_t>(depth)}, {eps});
+    for (size_t i = 0; i < 2; ++i) {
+      const Array &x = i == 0 ? q.a : k.a, &w = i == 0 ? wq.a : wk.a;
+      const Array want = made(y.dims, [&](int64_t b, int64_t n, int64_t e, int64_t) {
+        const int64_t first = e / depth * depth, d = e % depth, pair = d / 2 * 2;
+        double mean = 0;
+        for (int64_t j = 0; j < depth; ++j) mean += x(b, n, first + j) * x(b, n, first + j) / static_cast<double>(depth);
+        const auto normed = [&](int64_t j) { return x(b, n, first + j) / std::sqrt(mean + eps) * w(j); };
+        const double cosine = rope.a(n, pair), sine = rope.a(n, pair + 1);
+        return d == pair ? normed(pair) * cosine - normed(pair + 1) * sine : normed(pair + 1) * cosine + normed(pair) * sine;
+      });
+      expect(got[i], want, i == 0 ? y.dtype : z.dtype, wide, i == 0 ? "q'" : "k'");
+    }
+  }
+}
+
+TEST(qk_norm_rope_by_hand) {  // norms of (3, 4) and (1, 1) without eps, a quarter turn
+  const auto in = [](Dims dims, std::vector<double> v) {
+    In i{Array(std::move(dims)), kF32, Where::kDense, false};
+    i.a.v = std::move(v);
+    return i;
+  };
+  const auto got = run_op(writer::kQkNormRope, {in({1, 1, 2}, {3, 4}), in({1, 1, 2}, {1, 1}), in({2}, {1, 2}), in({2}, {1, 1}), in({1, 2}, {0, 1})},
+                          {{{1, 1, 2}, kF32, false}, {{1, 1, 2}, kF32, false}}, {1, 2}, {0.0});
+  const double rms = std::sqrt(12.5);
+  CHECK(check::near(got[0].v[0], -8 / rms, 1e-6) && check::near(got[0].v[1], 3 / rms, 1e-6));
+  CHECK(check::near(got[1].v[0], -1, 1e-6) && check::near(got[1].v[1], 1, 1e-6));
+}
+
 TEST(attention_of_large_scores) {  // exp of 1000s must not overflow
   const In q{made({1, 1, 1}, [](int64_t, int64_t, int64_t, int64_t) { return 1000.0; }), kF32, Where::kDense, false};
   const In k{made({1, 2, 1}, [](int64_t, int64_t j, int64_t, int64_t) { return j == 0 ? 5.0 : 5.001; }), kF32, Where::kDense, false};

@@ -78,12 +78,13 @@ class Runner {
 }  // namespace
 
 TEST(good_programs) {
-  for (const Program& p : {corpus::small(), corpus::every_op()}) CHECK_OK(check_bytes(p.bytes(), &err));
+  for (const Program& p : {corpus::small(), corpus::every_op(), corpus::joint()}) CHECK_OK(check_bytes(p.bytes(), &err));
   Program empty;
   CHECK_OK(check_bytes(empty.bytes(), &err));
   Runner r;
   r.run(corpus::every_op().bytes());
-  CHECK_EQ(r.ran, 1);
+  r.run(corpus::joint().bytes());
+  CHECK_EQ(r.ran, 2);
 }
 
 TEST(header) {
@@ -91,7 +92,8 @@ TEST(header) {
   const auto with = [&](size_t at, uint8_t value) { Bytes b = good; b[at] = value; return b; };
   CHECK_FAILS(check_bytes(with(0, 'X'), &err), ECAD_BAD_PROGRAM, "not an ecadx program");
   CHECK_FAILS(check_bytes(with(8, 2), &err), ECAD_BAD_PROGRAM, "format version 2.0");
-  CHECK_FAILS(check_bytes(with(12, 1), &err), ECAD_BAD_PROGRAM, "format version 1.1");
+  CHECK_FAILS(check_bytes(with(12, 2), &err), ECAD_BAD_PROGRAM, "format version 1.2");
+  CHECK_FAILS(check_bytes(with(12, 1), &err), ECAD_BAD_PROGRAM, "says version 1.1, its ops are of 1.0");
   CHECK_FAILS(check_bytes(with(16, 1), &err), ECAD_BAD_PROGRAM, "bytes but there are");
   CHECK_FAILS(check_bytes(with(24, static_cast<uint8_t>(good[24] + 1)), &err), ECAD_BAD_PROGRAM, "layout hash");
   CHECK_FAILS(check_bytes(with(92, static_cast<uint8_t>(good[92] + 1)), &err), ECAD_BAD_PROGRAM, "checksum differs");
@@ -155,13 +157,13 @@ TEST(buffers_and_tensors) {
     {"step 3 does not exist", [](Program* p) { p->schedules[0].items[0].second = 3; }},
     {"kind 3 is not known", [](Program* p) { p->sections[0].kind = 3; }},
     {"do not follow op", [](Program* p) { p->sections[0].ops = 200; }},
-    {"sections hold 16 ops", [](Program* p) { p->sections.back().ops -= 2; }},
+    {"sections hold 17 ops", [](Program* p) { p->sections.back().ops -= 2; }},
   });
 }
 
 TEST(operands) {
   expect_refused(corpus::every_op(), {
-    {"opcode 17 is not known", [](Program* p) { p->ops[0].code = 17; }},
+    {"opcode 18 is not known", [](Program* p) { p->ops[0].code = 18; }},
     {"opcode 0 is not known", [](Program* p) { p->ops[0].code = 0; }},
     {"tensor 999 does not exist", [](Program* p) { p->ops[0].in[0] = 999; }},
     {"op 0 \"t.embed\" (timestep_embed): t is absent", [](Program* p) { p->ops[0].in[0] = kAbsent; }},
@@ -208,19 +210,30 @@ TEST(operands) {
     {"y is [2,8,8,6], needs [2,12,12,6]", [](Program* p) { named(p, "up").attr[0] = 3; }},
     {"perm names a dim twice", [](Program* p) { named(p, "permute").attr[0] = 1; }},
     {"needs [2,4,6,4]", [](Program* p) { std::swap(named(p, "permute").attr[1], named(p, "permute").attr[2]); }},
+    {"attr1 (head dim) is 3, it must be even", [](Program* p) { named(p, "rotate").attr[0] = 2; named(p, "rotate").attr[1] = 3; }},
+    {"attr0 (heads) is 0", [](Program* p) { named(p, "rotate").attr[0] = 0; }},
+    {"q is [2,4,6], needs [2,4,12]", [](Program* p) { named(p, "rotate").attr[0] = 2; }},
+    {"k is [2,4,18], q is [2,4,6]: they must be equal", [](Program* p) { named(p, "rotate").in[1] = named(p, "qkv").out[0]; }},
+    {"wk is [18], needs [6]", [](Program* p) { named(p, "rotate").in[3] = named(p, "qkv").in[2]; }},
+    {"rope is [6], needs [4,6]", [](Program* p) { named(p, "rotate").in[4] = named(p, "rotate").in[2]; }},
+    {"rope is absent", [](Program* p) { named(p, "rotate").in[4] = kAbsent; }},
+    {"k' is absent", [](Program* p) { named(p, "rotate").out[1] = kAbsent; }},
+    {"attr2 is not used", [](Program* p) { named(p, "rotate").attr[2] = 1; }},
+    {"op 5 \"rotate\" (qk_norm_rope): fattr0 (eps) is negative", [](Program* p) { named(p, "rotate").fattr[0] = -1; }},
   });
 }
 
 TEST(memory) {
   const Program good = corpus::every_op();
   expect_refused(good, {
-    {"op 8 \"act\" (unary): output 0 writes buffer", [](Program* p) { named(p, "act").out[0] = p->weight("w", {2, 4, 8}); }},
+    {"op 9 \"act\" (unary): output 0 writes buffer", [](Program* p) { named(p, "act").out[0] = p->weight("w", {2, 4, 8}); }},
     {"which is read only", [](Program* p) { named(p, "shift").out[0] = named(p, "fill").in[0]; }},
     {"has a step stride", [](Program* p) { p->steps = 1; for (auto& s : p->schedules) for (auto& i : s.items) i.second = 0; out_of(p, "t.embed", 0).step_stride = 1; }},
     {"writes a part of", [](Program* p) { p->buffers[p->tensors[named(p, "attn").out[0]].buffer].bytes += 2; }},
     {"before section 1 \"step\" writes it", [](Program* p) { std::swap(p->ops[2], p->ops[3]); }},
     {"before section 2 \"image\" writes it", [](Program* p) { named(p, "conv").in[0] = p->view(named(p, "patch").out[0], {2, 1, 4, 6}, {24, 24, 6, 1}); named(p, "conv").out[0] = p->arena(kF32, {2, 1, 4, 6}); }},
     {"input 0 and output 0 share bytes", [](Program* p) { named(p, "qkv").in[0] = p->view(named(p, "qkv").out[0], {2, 4, 6}, {72, 18, 1}, 3); p->ops.insert(p->ops.begin() + 2, OpRecord{kCopy, {p->persistent("seed", kBF16, {2, 4, 18})}, {named(p, "qkv").out[0]}, -1, -1, "seed"}); ++p->sections[1].ops; }},
+    {"op 5 \"rotate\" (qk_norm_rope): input 1 and output 0 share bytes", [](Program* p) { std::swap(named(p, "rotate").out[0], named(p, "rotate").out[1]); }},
     {"outputs 0 and 1 share bytes", [](Program* p) { named(p, "residual").out[1] = named(p, "residual").out[0]; }},
     {"input 1 and output 0 share bytes", [](Program* p) { named(p, "residual").in[1] = named(p, "residual").in[0]; }},
     {"still needs buffer", [](Program* p) { p->buffers[out_of(p, "qkv", 0).buffer].offset = 0; }},

@@ -178,7 +178,7 @@ std::vector<uint8_t> Program::bytes() const {
 
   Out head;
   head.raw("ECADPROG", 8);
-  head.u32(1); head.u32(0); head.u64(out.b.size());
+  head.u32(1); head.u32(std::any_of(ops.begin(), ops.end(), [](const OpRecord& o) { return o.code == kQkNormRope; }) ? 1 : 0); head.u64(out.b.size());
   head.b.resize(56);
   head.u32(steps);
   for (size_t n : {buffers.size(), tensors.size(), args, ops.size(), sections.size(), ios.size(), schedules.size(), items}) head.u32(n);

@@ -11,7 +11,7 @@ enum : uint32_t { kArena = 0, kPersistent = 1, kConstant = 2, kWeight = 3, kAbse
 enum : uint32_t { kAny = 0, kF32 = 1, kBF16 = 2, kF16 = 3, kF64 = 4, kI32 = 5, kU8 = 6 };
 enum : uint32_t {
   kCopy = 1, kLinear, kGatedLinear, kAttention, kChain, kPatchEmbed, kUnpatchify, kTimestepEmbed, kEmbedding, kLincomb, kAdd, kUnary, kConv2d,
-  kGroupNorm, kUpsample, kPermute
+  kGroupNorm, kUpsample, kPermute, kQkNormRope
 };
 
 using Dims = std::vector<int64_t>;
