@@ -115,7 +115,7 @@ func (w *Weights) load(dev *ecad.Device, c *compiled) (*Loaded, error) {
 	return &Loaded{Program: loaded, Source: p, tensors: w.tensors}, nil
 }
 
-// check compares the shapes of the tensors that p names, dims of 1 left out.
+// check compares the shapes of the tensors that p names.
 func (w *Weights) check(p *program.Program) error {
 	for i := range p.Tensors {
 		v := &p.Tensors[i]
@@ -127,7 +127,7 @@ func (w *Weights) check(p *program.Program) error {
 		if !ok {
 			return fmt.Errorf("%s: tensor %q is missing: the file is incomplete or belongs to another configuration", w.tensors.Path(), b.Name)
 		}
-		if want := v.Shape(); !slices.Equal(squeeze(t.Shape), squeeze(want)) {
+		if want := v.Shape(); !sameShape(t.Shape, want) {
 			return fmt.Errorf("%s: tensor %q has shape %v, the model needs %v: the file belongs to another configuration", w.tensors.Path(), b.Name, t.Shape, want)
 		}
 		if _, ok := deviceDType(t.DType); !ok {
@@ -135,6 +135,15 @@ func (w *Weights) check(p *program.Program) error {
 		}
 	}
 	return nil
+}
+
+// sameShape is the rule of kernels/PROGRAM.md: equal but for dims of 1, or a stored matrix [N,K] whose rows are the K values of filters [N,..].
+func sameShape(stored, want []int64) bool {
+	stored, want = squeeze(stored), squeeze(want)
+	if len(stored) == 2 && len(want) > 2 {
+		return stored[0] == want[0] && stored[1] == elements(want[1:])
+	}
+	return slices.Equal(stored, want)
 }
 
 func squeeze(shape []int64) []int64 {

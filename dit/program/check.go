@@ -60,7 +60,7 @@ var opRules = [numOpcodes]func(*opCheck){
 	OpCopy: checkCopy, OpLinear: checkLinear, OpGatedLinear: checkGatedLinear, OpAttention: checkAttention, OpChain: checkChain,
 	OpPatchEmbed: checkPatchEmbed, OpUnpatchify: checkUnpatchify, OpTimestepEmbed: checkTimestepEmbed, OpEmbedding: checkEmbedding,
 	OpLincomb: checkLincomb, OpAdd: checkAdd, OpUnary: checkUnary, OpConv2D: checkConv2D, OpGroupNorm: checkGroupNorm,
-	OpUpsample: checkUpsample, OpPermute: checkPermute,
+	OpUpsample: checkUpsample, OpPermute: checkPermute, OpQKNormRope: checkQKNormRope,
 }
 
 // arity wants exactly so many inputs and outputs and no attributes from attr `attrs` and fattr `fattrs` on.
@@ -192,6 +192,8 @@ func inPlace(op *Op, i, o int) bool {
 		return i < int(op.Attr[0])
 	case OpUnary, OpAdd, OpCopy:
 		return true
+	case OpQKNormRope:
+		return i < 2 && i == o
 	}
 	return false
 }

@@ -334,3 +334,29 @@ func checkPermute(c *opCheck) {
 	c.dims("y", y, want...)
 	c.convertible(x, y)
 }
+
+func checkQKNormRope(c *opCheck) {
+	heads, dim := c.attr(0, "heads", 1, maxExtent), c.attr(1, "head dim", 1, maxExtent)
+	if !c.arity(5, 2, 2, 1) || !c.need("q k wq wk rope q' k'", append(append([]*View(nil), c.in...), c.out...)...) {
+		return
+	}
+	q, k := c.in[0], c.in[1]
+	c.floats("q k wq wk rope q' k'", q, k, c.in[2], c.in[3], c.in[4], c.out[0], c.out[1])
+	c.rank("q", q, 3)
+	if c.err != nil {
+		return
+	}
+	if dim%2 != 0 {
+		c.fail("head dim is %d: wants an even one, pairs of elements are rotated", dim)
+	}
+	c.dims("q", q, q.Dims[0], q.Dims[1], heads*dim)
+	c.like("k", k, q)
+	c.dims("wq", c.in[2], dim)
+	c.dims("wk", c.in[3], dim)
+	c.dims("rope", c.in[4], q.Dims[1], dim)
+	c.like("q'", c.out[0], q)
+	c.like("k'", c.out[1], q)
+	if c.op.FAttr[0] < 0 {
+		c.fail("eps is %v: wants 0 or more", c.op.FAttr[0])
+	}
+}

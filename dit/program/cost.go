@@ -23,6 +23,7 @@ func (c Cost) Plus(d Cost) Cost { return Cost{add(c.Flops, d.Flops), add(c.Bytes
 //	conv2d          2 B Ho Wo Co Ci kh kw
 //	group_norm      9 per element, + 1 with act
 //	lincomb         2 per element and term
+//	qk_norm_rope    9 per element of q and k: 5 for the norm, 1 for its weight, 3 for the rotation
 //	timestep_embed  4 per element
 //	add, unary      1 per element
 //	the others      0: they move data
@@ -99,6 +100,8 @@ func flopsOf(op *Op, in, out []*View, y *View) int64 {
 		return 9*n + act(1)
 	case OpLincomb:
 		return product(2, n, attr(0))
+	case OpQKNormRope:
+		return product(18, n)
 	case OpTimestepEmbed:
 		return 4 * n
 	case OpAdd, OpUnary:

@@ -87,6 +87,7 @@ func (d *decoder) name() string {
 
 // counts is what the header says.
 type counts struct {
+	minor                                                        uint32
 	buffers, tensors, args, ops, sections, ios, schedules, items int
 	strings, constants                                           int64
 	stringsAt, constantsAt                                       int64
@@ -116,6 +117,9 @@ func Decode(data []byte) (*Program, error) {
 	if err := p.validate(); err != nil {
 		return nil, err
 	}
+	if want := p.minorVersion(); c.minor != want {
+		return nil, errorf("says version %d.%d, its ops are of %d.%d", versionMajor, c.minor, versionMajor, want)
+	}
 	return p, nil
 }
 
@@ -124,15 +128,16 @@ func decodeHeader(data []byte, p *Program) (*counts, error) {
 		return nil, errorf("not a program: %d bytes without the header %q", len(data), magic)
 	}
 	d := &decoder{data: data, at: 8}
-	if major, minor := d.u32(), d.u32(); major != versionMajor || minor > versionMinor {
-		return nil, errorf("version %d.%d: this reads %d.%d", major, minor, versionMajor, versionMinor)
+	major, minor := d.u32(), d.u32()
+	if major != versionMajor || minor > versionMinor {
+		return nil, errorf("version %d.%d: this reads %d.0 to %d.%d", major, minor, versionMajor, versionMajor, versionMinor)
 	}
 	if n := d.u64(); n != uint64(len(data)) {
 		return nil, errorf("header says %d bytes, there are %d", n, len(data))
 	}
 	d.at += copy(p.LayoutHash[:], data[24:56])
 	steps := d.u32()
-	c := &counts{}
+	c := &counts{minor: minor}
 	limits := [...]struct {
 		n     *int
 		what  string

@@ -271,6 +271,8 @@ func (n *namer) other(op *Op) string {
 		return text + fmt.Sprintf(", times %d", op.Attr[0])
 	case OpPermute:
 		return text + fmt.Sprintf(", order %v", op.Attr[:maxRank])
+	case OpQKNormRope:
+		return text + fmt.Sprintf(", %d heads of %d, eps %g", op.Attr[0], op.Attr[1], op.FAttr[0])
 	}
 	return text
 }

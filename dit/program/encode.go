@@ -10,7 +10,7 @@ import (
 const (
 	magic        = "ECADPROG"
 	versionMajor = 1
-	versionMinor = 0
+	versionMinor = 1 // qk_norm_rope came with it
 	headerBytes  = 128
 	bufferBytes  = 48
 	tensorBytes  = 96
@@ -166,7 +166,7 @@ func (e *encoder) header(p *Program, args, items int) {
 	h := e.out[:headerBytes]
 	copy(h, magic)
 	le.PutUint32(h[8:], versionMajor)
-	le.PutUint32(h[12:], versionMinor)
+	le.PutUint32(h[12:], p.minorVersion())
 	le.PutUint64(h[16:], uint64(len(e.out)))
 	copy(h[24:56], p.LayoutHash[:])
 	for i, n := range [...]int{p.Steps, len(p.Buffers), len(p.Tensors), args, len(p.Ops), len(p.Sections), len(p.IOs), len(p.Schedules), items} {
@@ -176,6 +176,16 @@ func (e *encoder) header(p *Program, args, items int) {
 	le.PutUint64(h[96:], uint64(len(e.strings)))
 	le.PutUint64(h[104:], uint64(len(p.Constants)))
 	le.PutUint64(h[112:], uint64(p.ArenaBytes))
+}
+
+// minorVersion is the least one that has all of p's opcodes, so that older libraries run what they can.
+func (p *Program) minorVersion() uint32 {
+	for i := range p.Ops {
+		if p.Ops[i].Code == OpQKNormRope {
+			return versionMinor
+		}
+	}
+	return 0
 }
 
 // layoutHash is the SHA-256 of arena bytes, steps and the persistent buffers.

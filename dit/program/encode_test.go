@@ -227,6 +227,7 @@ func TestDecodeBoundsMemory(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add(encode(f, smallest(f)))
 	f.Add(encode(f, compileTiny(f, "cccc", "rcrr", "rrrr")))
+	f.Add(encode(f, compileJoint(f)))
 	f.Add([]byte("ECADPROG"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		accepts(t, data)

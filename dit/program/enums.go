@@ -95,11 +95,13 @@ const (
 	OpGroupNorm
 	OpUpsample
 	OpPermute
+	OpQKNormRope
 	numOpcodes
 )
 
 var opcodeNames = [numOpcodes]string{"?", "copy", "linear", "gated_linear", "attention", "chain", "patch_embed", "unpatchify",
-	"timestep_embed", "embedding", "lincomb", "add", "unary", "conv2d", "group_norm", "upsample", "permute"}
+	"timestep_embed", "embedding", "lincomb", "add", "unary", "conv2d", "group_norm", "upsample", "permute",
+	"qk_norm_rope"}
 
 func (c Opcode) String() string { return enumName(opcodeNames[:], int64(c), "opcode") }
 

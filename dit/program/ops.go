@@ -272,6 +272,29 @@ func (b *Builder) Permute(name string, x Tensor, perm [4]int, out Tensor) Tensor
 	return b.finish(op, []Tensor{x}, out)
 }
 
+// QKNormRopeSpec are the operands of QKNormRope.
+type QKNormRopeSpec struct {
+	Q, K    Tensor // [B,N,H D]
+	WQ, WK  Tensor // [D], weights of the norms
+	Rope    Tensor // [N,D]: of pair m of token n the cosine at [n,2m], the sine at [n,2m+1]
+	Heads   int
+	HeadDim int
+	Eps     float64
+}
+
+// QKNormRope normalises every head of queries and keys (rms norm over D, times its weight) and rotates each pair of adjacent elements by
+// the token's angle, into qOut and kOut [B,N,H D]. These may be spec.Q and spec.K: then it works in place.
+func (b *Builder) QKNormRope(name string, spec QKNormRopeSpec, qOut, kOut Tensor) (q, k Tensor) {
+	qOut = b.output(OpQKNormRope, name, qOut, spec.Q, spec.Q.Dims()...)
+	kOut = b.output(OpQKNormRope, name, kOut, spec.K, spec.K.Dims()...)
+	op := Op{Code: OpQKNormRope, Name: name}
+	op.Attr[0], op.Attr[1], op.FAttr[0] = clampAttr(spec.Heads), clampAttr(spec.HeadDim), spec.Eps
+	if !b.add(op, []Tensor{spec.Q, spec.K, spec.WQ, spec.WK, spec.Rope}, []Tensor{qOut, kOut}) {
+		return badTensor(qOut.dtype, int(qOut.rank)), badTensor(kOut.dtype, int(kOut.rank))
+	}
+	return qOut, kOut
+}
+
 func boolAttr(v bool) int32 {
 	if v {
 		return 1
