@@ -1,5 +1,5 @@
-// Package tokenizer turns text into the token ids of a sentencepiece unigram model, which is what T5 and so PixArt and
-// FLUX use. A [Unigram] is built from the bytes of spiece.model and gives the ids that the sentencepiece library gives, for
+// Package tokenizer turns text into token ids: of a sentencepiece unigram model, which is what T5 and so PixArt and FLUX use,
+// and of CLIP's byte-pair encoding ([BPE]), of which FLUX's pooled embedding is made. A [Unigram] is built from the bytes of spiece.model and gives the ids that the sentencepiece library gives, for
 // every input: the precompiled normalisation table (nmt_nfkc), white space removal, the dummy prefix, Viterbi in the
 // library's float32 arithmetic, merged unknowns, user-defined symbols and byte fallback are all here.
 //

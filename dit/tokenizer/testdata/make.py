@@ -175,8 +175,9 @@ def toys():
     write("toys.bin.gz", parts)
 
 
-mini = open(sys.argv[1], "rb").read()
-with gzip.GzipFile("mini.model.gz", "wb", mtime=0) as f:
-    f.write(mini)
-golden([spm.SentencePieceProcessor(model_proto=m) for m in (mini, gzip.open("web.model.gz").read())])
-toys()
+if __name__ == "__main__":
+    mini = open(sys.argv[1], "rb").read()
+    with gzip.GzipFile("mini.model.gz", "wb", mtime=0) as f:
+        f.write(mini)
+    golden([spm.SentencePieceProcessor(model_proto=m) for m in (mini, gzip.open("web.model.gz").read())])
+    toys()

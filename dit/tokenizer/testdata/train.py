@@ -40,10 +40,11 @@ def sentences():
                 yield t.string.strip("# ")
 
 
-out = io.BytesIO()
-spm.SentencePieceTrainer.train(
-    sentence_iterator=iter([s for s in sentences() if s]), model_writer=out, model_type="unigram", vocab_size=6000,
-    normalization_rule_name="nmt_nfkc", pad_id=0, eos_id=1, unk_id=2, bos_id=-1, character_coverage=0.9995, num_threads=1,
-    minloglevel=1)
-with gzip.GzipFile("web.model.gz", "wb", mtime=0) as f:
-    f.write(out.getvalue())
+if __name__ == "__main__":
+    out = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter([s for s in sentences() if s]), model_writer=out, model_type="unigram", vocab_size=6000,
+        normalization_rule_name="nmt_nfkc", pad_id=0, eos_id=1, unk_id=2, bos_id=-1, character_coverage=0.9995, num_threads=1,
+        minloglevel=1)
+    with gzip.GzipFile("web.model.gz", "wb", mtime=0) as f:
+        f.write(out.getvalue())

@@ -1,0 +1,139 @@
+package tokenizer
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func loadBPE(t testing.TB) *BPE {
+	t.Helper()
+	b, err := NewBPEFromJSON(unzip(t, "bpe.json.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestBPEGolden compares with transformers' CLIPTokenizer; ECADX_TEST_BPE names a larger file of testdata/make_bpe.py to compare with instead.
+func TestBPEGolden(t *testing.T) {
+	b := loadBPE(t)
+	g := golden{unzip(t, "bpe.bin.gz")}
+	if name := os.Getenv("ECADX_TEST_BPE"); name != "" {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		z, err := gzip.NewReader(f)
+		if err == nil {
+			g.b, err = io.ReadAll(z)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, bad := g.num(), 0
+	for range n {
+		text, want := string(g.blob()), g.ids()
+		got, err := b.EncodeCLIP(text, 77)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got, want) {
+			if bad++; bad < 20 {
+				t.Errorf("%.200q\n got %v\nwant %v", text, got, want)
+			}
+		}
+	}
+	if n < 1500 || bad > 0 || len(g.b) > 0 {
+		t.Errorf("%d of %d strings differ, %d bytes left", bad, n, len(g.b))
+	}
+}
+
+// bpeFiles are vocab.json and merges.txt of the tokenizer of the goldens.
+func bpeFiles(t testing.TB) (vocab, merges []byte) {
+	t.Helper()
+	var file struct {
+		Model struct {
+			Vocab  json.RawMessage `json:"vocab"`
+			Merges [][2]string     `json:"merges"`
+		} `json:"model"`
+	}
+	if err := json.Unmarshal(unzip(t, "bpe.json.gz"), &file); err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	text.WriteString("#version: 0.2\n")
+	for _, m := range file.Model.Merges {
+		fmt.Fprintf(&text, "%s %s\n", m[0], m[1])
+	}
+	return file.Model.Vocab, []byte(text.String())
+}
+
+// Both forms of the files make the same tokenizer.
+func TestBPEFiles(t *testing.T) {
+	fromFiles, err := NewBPE(bpeFiles(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "A Photo of THREE red cats, it's 1920x1080 — naïve"
+	if got, want := fromFiles.Encode(text), loadBPE(t).Encode(text); len(want) == 0 || !slices.Equal(got, want) {
+		t.Errorf("vocab.json and merges.txt: %v, tokenizer.json: %v", got, want)
+	}
+	if _, err := fromFiles.EncodeCLIP("a", 1); err == nil {
+		t.Error("no room for begin and end, and no error")
+	}
+	if ids, err := fromFiles.EncodeCLIP(text, 2); err != nil || len(ids) != 2 {
+		t.Errorf("two tokens: %v, %v", ids, err)
+	}
+}
+
+func TestBadBPE(t *testing.T) {
+	marks := `"<|startoftext|>": 0, "<|endoftext|>": 1`
+	for _, c := range []struct{ want, vocab, merges string }{
+		{"vocab.json", "", ""},
+		{"vocab.json", `{"a": "b"}`, ""},
+		{"lacks \"<|startoftext|>\"", `{"a": 0}`, ""},
+		{"out of range", `{"a": -1}`, ""},
+		{"out of range", `{"a": 5000000}`, ""},
+		{"line 2", "{" + marks + "}", "#version: 0.2\nab\n"},
+		{"line 1", "{" + marks + "}", "a b c\n"},
+		{"merge 0", "{" + marks + "}", "a b\n"},
+		{"lacks \"ab\"", "{" + marks + `, "a": 2, "b": 3}`, "a b\n"},
+	} {
+		if _, err := NewBPE([]byte(c.vocab), []byte(c.merges)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q, %q: error %v, want %q", c.vocab, c.merges, err, c.want)
+		}
+	}
+	for _, c := range []struct{ want, file string }{
+		{"tokenizer.json", "{"}, {"\"model\"", `{"model": {"type": "Unigram"}}`}, {"end_of_word_suffix", `{"model": {"type": "BPE"}}`},
+		{"model.vocab", `{"model": {"type": "BPE", "end_of_word_suffix": "</w>", "vocab": []}}`},
+		{"rule 0", `{"model": {"type": "BPE", "end_of_word_suffix": "</w>", "vocab": {` + marks + `}, "merges": [3]}}`},
+	} {
+		if _, err := NewBPEFromJSON([]byte(c.file)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: error %v, want %q", c.file, err, c.want)
+		}
+	}
+}
+
+// FuzzBPE: any files give an error or a tokenizer whose ids are in the vocabulary.
+func FuzzBPE(f *testing.F) {
+	f.Add([]byte(`{"<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2, "b</w>": 3, "ab</w>": 4}`), []byte("#version: 0.2\na b</w>\n"), "ab a <|endoftext|>b\xff")
+	f.Fuzz(func(t *testing.T, vocab, merges []byte, text string) {
+		b, err := NewBPE(vocab, merges)
+		if err != nil {
+			return
+		}
+		for _, id := range b.Encode(text) {
+			if id < 0 || int(id) >= b.VocabSize() {
+				t.Fatalf("id %d of %d", id, b.VocabSize())
+			}
+		}
+	})
+}
