@@ -56,33 +56,33 @@ func (c *embeddingCache) path(ids []int32, dtype DType) string {
 
 const cachedTensor = "prompt_embeds"
 
-// load returns the embedding of ids if it is kept and of the right size; a damaged file counts as none.
-func (c *embeddingCache) load(ids []int32, width int, dtype DType) (Prompt, bool) {
+// load returns the embedding of ids, [rows, width], if it is kept and of the right size; a damaged file counts as none.
+func (c *embeddingCache) load(ids []int32, rows, width int, dtype DType) ([]float32, bool) {
 	if c.dir == "" {
-		return Prompt{}, false
+		return nil, false
 	}
 	f, err := safetensors.Open(c.path(ids, dtype))
 	if err != nil {
-		return Prompt{}, false
+		return nil, false
 	}
 	defer f.Close()
 	x, ok := f.Tensor(cachedTensor)
-	if !ok || len(x.Shape) != 2 || x.Shape[0] != int64(len(ids)) || x.Shape[1] != int64(width) || x.DType != safetensors.F32 {
-		return Prompt{}, false
+	if !ok || len(x.Shape) != 2 || x.Shape[0] != int64(rows) || x.Shape[1] != int64(width) || x.DType != safetensors.F32 {
+		return nil, false
 	}
 	v, err := x.ToFloat32()
-	return Prompt{Embeds: v, Tokens: len(ids)}, err == nil
+	return v, err == nil
 }
 
 // store keeps an embedding. The cache is a convenience: a full disk must not stop the pictures, so the caller may ignore the error.
-func (c *embeddingCache) store(ids []int32, width int, dtype DType, p Prompt) error {
+func (c *embeddingCache) store(ids []int32, rows, width int, dtype DType, values []float32) error {
 	if c.dir == "" {
 		return nil
 	}
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return err
 	}
-	item, err := safetensors.FromFloat32(cachedTensor, safetensors.F32, []int64{int64(len(ids)), int64(width)}, p.Embeds)
+	item, err := safetensors.FromFloat32(cachedTensor, safetensors.F32, []int64{int64(rows), int64(width)}, values)
 	if err != nil {
 		return err
 	}

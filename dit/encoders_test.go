@@ -19,6 +19,8 @@ type encoderCase struct {
 	Config  json.RawMessage `json:"config"`
 	Tokens  int             `json:"tokens"`
 	Lengths []int           `json:"lengths"`
+	IDs     [][]int32       `json:"ids"`
+	Prefix  string          `json:"prefix"`
 	Latents [4]int          `json:"latents"`
 	// BF16Error is PyTorch's own relative L2 error in bfloat16.
 	BF16Error float64 `json:"bf16_error"`
@@ -33,8 +35,9 @@ func (c *encoderCase) tolerance(d DType) float64 {
 }
 
 type encoderGoldens struct {
-	T5  []encoderCase `json:"t5"`
-	VAE []encoderCase `json:"vae"`
+	T5   []encoderCase `json:"t5"`
+	CLIP []encoderCase `json:"clip"`
+	VAE  []encoderCase `json:"vae"`
 }
 
 // encoderBackends are what the encoders are tested on.
@@ -112,6 +115,38 @@ func TestT5Golden(t *testing.T) {
 				}, func(s *ecad.State, p *ecad.Program) (err error) { got, err = readFloats(s, p, ioHidden); return err })
 				for i, n := range c.Lengths { // rows of padding are undefined
 					clear(got[(i*c.Tokens+n)*cfg.Width : (i+1)*c.Tokens*cfg.Width])
+				}
+				if e := relativeError(got, outputs.output(t, c.Name)); !(e <= c.tolerance(b.dtype)) {
+					t.Errorf("relative error %.2g, at most %.2g", e, c.tolerance(b.dtype))
+				}
+			})
+		}
+	}
+}
+
+func TestCLIPGolden(t *testing.T) {
+	g, outputs := readEncoderGoldens(t)
+	for _, c := range g.CLIP {
+		cfg, err := decodeCLIP(c.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range encoderBackends {
+			t.Run(fmt.Sprintf("%s/%v-%v", c.Name, b.backend, b.dtype), func(t *testing.T) {
+				var got []float32
+				for _, ids := range c.IDs {
+					ids = ids[:cfg.pooledAt(ids)+1]
+					p, err := cfg.compile(1, len(ids), b.dtype, c.Prefix)
+					if err != nil {
+						t.Fatal(err)
+					}
+					runEncoder(t, b.backend, c.Seed, cfg.specs(c.Prefix), p,
+						func(s *ecad.State, _ *ecad.Program) error { return ecad.Write(s, ioInputIDs, ids) },
+						func(s *ecad.State, p *ecad.Program) error {
+							pooled, err := readFloats(s, p, ioPooled)
+							got = append(got, pooled...)
+							return err
+						})
 				}
 				if e := relativeError(got, outputs.output(t, c.Name)); !(e <= c.tolerance(b.dtype)) {
 					t.Errorf("relative error %.2g, at most %.2g", e, c.tolerance(b.dtype))
@@ -203,6 +238,15 @@ func TestEncoderConfigErrors(t *testing.T) {
 		{`{"feed_forward_proj": "gated-gelu", "layer_norm_epsilon": NaN}`, "layer_norm_epsilon"},
 	} {
 		if _, err := decodeT5([]byte(c.json)); err == nil || !strings.Contains(err.Error(), c.key) {
+			t.Errorf("%s: error %v does not name %s", c.json, err, c.key)
+		}
+	}
+	for _, c := range []struct{ json, key string }{
+		{`{"model_type": "clip"}`, "model_type"}, {`{"hidden_act": "relu"}`, "hidden_act"}, {`{"hidden_size": 0}`, "hidden_size"},
+		{`{"num_attention_heads": 7}`, "num_attention_heads"}, {`{"max_position_embeddings": 1}`, "max_position_embeddings"},
+		{`{"vocab_size": 100}`, "eos_token_id"}, {`{"layer_norm_eps": NaN}`, "layer_norm_eps"}, {`{"num_hidden_layers": 1e9}`, "num_hidden_layers"},
+	} {
+		if _, err := decodeCLIP([]byte(c.json)); err == nil || !strings.Contains(err.Error(), c.key) {
 			t.Errorf("%s: error %v does not name %s", c.json, err, c.key)
 		}
 	}

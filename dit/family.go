@@ -96,9 +96,12 @@ type Defaults struct {
 	Steps          int
 	Guidance       float64
 	LatentChannels int
-	LatentSize     int  // native height and width of the latents
-	LatentMultiple int  // latent height and width are multiples of it
-	TextTokens     int  // a prompt is cut there
-	TextWidth      int  // of the embeddings
-	Micro          bool // conditioned on resolution and aspect ratio
+	LatentSize     int // native height and width of the latents
+	LatentMultiple int // latent height and width are multiples of it
+	TextTokens     int // a prompt is cut there
+	TextWidth      int // of the embeddings
+	// Unmasked: padding of the text takes part in attention, so that all prompts of a batch have equally many tokens and none is dropped.
+	Unmasked    bool
+	PooledWidth int  // of the pooled embedding of a prompt; 0: the model takes none
+	Micro       bool // conditioned on resolution and aspect ratio
 }

@@ -10,6 +10,7 @@ import (
 type Prompt struct {
 	Embeds []float32 // [Tokens, D]
 	Tokens int       // at least 1
+	Pooled []float32 // [P], of models with a pooled embedding
 }
 
 // PackPrompt keeps the tokens whose mask is not 0 of one row of embeddings [len(mask), width]. A mask may have holes, but must keep at

@@ -2,10 +2,12 @@ package dit
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 	"strings"
-	"sync"
 
 	ecad "ecadx/cgo"
 	"ecadx/dit/caption"
@@ -13,85 +15,142 @@ import (
 	"ecadx/dit/tokenizer"
 )
 
-// maxVocabularyFile bounds tokenizer/spiece.model; T5's has 0.8 MB.
+// maxVocabularyFile bounds a tokenizer's file; T5's spiece.model has 0.8 MB, a CLIP's tokenizer.json 2.2 MB.
 const maxVocabularyFile = 64 << 20
 
-// PromptEncoder turns captions into Prompts with the T5 encoder and tokenizer of a snapshot. Safe for concurrent use; prompts are encoded one
-// by one, so that an embedding never depends on its neighbours.
+// The files of tokenizers.
+const (
+	spieceFile          = "spiece.model"
+	vocabFile           = "vocab.json"
+	mergesFile          = "merges.txt"
+	tokenizerFile       = "tokenizer.json"
+	tokenizerConfigFile = "tokenizer_config.json"
+)
+
+// PromptEncoder turns captions into Prompts with the text encoders and tokenizers of a snapshot: T5 for the embeddings, CLIP for the pooled
+// embedding of models that take one. Safe for concurrent use; prompts are encoded one by one, so that an embedding never depends on its
+// neighbours.
 type PromptEncoder struct {
 	CheckFinite bool // see PipelineConfig; set before use
 
-	cfg     *T5Config
-	path    string
-	words   *tokenizer.Unigram
-	limit   int // tokens, end of sequence included
-	table   string
-	weights *Weights
-	cache   *embeddingCache
+	path   string
+	clean  func(string) string
+	words  *tokenizer.Unigram
+	limit  int  // tokens of T5, end of sequence included
+	padded bool // T5 reads as many, padding included
+	t5     *textEncoder
 
-	mu       sync.Mutex
-	programs map[encoderKey]*Loaded
+	pairs      *tokenizer.BPE // nil, as clip, for models without a pooled embedding
+	pooledFrom int            // tokens of CLIP, begin and end included
+	clip       *textEncoder
 }
 
-type encoderKey struct {
-	dev    *ecad.Device
-	tokens int
-	dtype  DType
-}
-
-// OpenPromptEncoder opens the model's text encoder and tokenizer. A model without one (random models, a bare transformer) is an error that says
-// what is missing.
+// OpenPromptEncoder opens the model's text encoders and tokenizers. A model without them (random models, a bare transformer) is an error that
+// says what is missing.
 func (m *Model) OpenPromptEncoder() (*PromptEncoder, error) {
 	s := m.Snapshot()
 	if s == nil {
 		return nil, fmt.Errorf("%s: this model has no text encoder: use a snapshot, or ecadx denoise with embeddings", m.Ref())
 	}
-	config, err := s.ReadFile(TextEncoder, configFile, hfconfig.MaxSize)
-	if err != nil {
-		return nil, err
+	d := m.Defaults()
+	e := &PromptEncoder{path: s.Path(), limit: d.TextTokens, padded: d.Unmasked, clean: caption.Clean}
+	encoder, words := TextEncoder, Tokenizer
+	if d.PooledWidth > 0 { // as in FLUX's pipeline, which takes prompts as they are
+		encoder, words, e.clean = TextEncoder2, Tokenizer2, func(prompt string) string { return prompt }
+		if err := e.openCLIP(s, d.PooledWidth); err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
 	}
-	e := &PromptEncoder{path: s.Folder(TextEncoder).Path(""), limit: m.Defaults().TextTokens, programs: map[encoderKey]*Loaded{}}
-	if e.cfg, err = decodeT5(config); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.Folder(TextEncoder).Path(configFile), err)
+	if err := e.openT5(s, encoder, words, d.TextWidth); err != nil {
+		return nil, errors.Join(err, e.Close())
 	}
-	if want := m.Defaults().TextWidth; e.cfg.Width != want {
-		return nil, fmt.Errorf("%s: key \"d_model\": the encoder's width is %d, the transformer wants %d: the parts belong to different models",
-			s.Folder(TextEncoder).Path(configFile), e.cfg.Width, want)
-	}
-	vocabulary, err := s.ReadFile(Tokenizer, "spiece.model", maxVocabularyFile)
-	if err != nil {
-		return nil, err
-	}
-	if e.words, err = tokenizer.New(vocabulary); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.Folder(Tokenizer).Path("spiece.model"), err)
-	}
-	if n := e.words.VocabSize(); n > e.cfg.Vocabulary {
-		return nil, fmt.Errorf("%s: %d pieces, but the encoder has %d: the parts belong to different models", s.Folder(Tokenizer).Path("spiece.model"), n, e.cfg.Vocabulary)
-	}
-	t, err := s.OpenTensors(TextEncoder)
-	if err != nil {
-		return nil, err
-	}
-	e.table = t5Shared
-	if _, ok := t.Describe(t5Shared); !ok {
-		e.table = t5Alias
-	}
-	if err := t.verify(e.cfg.specs(e.table), t5Shared, t5Alias).Err(); err != nil {
-		return nil, errors.Join(err, t.Close())
-	}
-	e.weights, e.cache = NewWeights(t), newEmbeddingCache(t, config)
 	return e, nil
 }
 
-// Tokenize cleans a prompt as the PixArt pipelines do (lower case, no outer spaces) and returns its ids, cut to the model's limit, end of
-// sequence included.
-func (e *PromptEncoder) Tokenize(prompt string) ([]int32, error) {
-	return e.words.EncodeT5(caption.Clean(prompt), e.limit)
+func (e *PromptEncoder) openT5(s *Snapshot, encoder, words Part, width int) (err error) {
+	if e.t5, err = openTextEncoder(s, encoder, readT5(width)); err != nil {
+		return err
+	}
+	vocabulary, err := s.ReadFile(words, spieceFile, maxVocabularyFile)
+	if err != nil {
+		return err
+	}
+	where := s.Folder(words).Path(spieceFile)
+	if e.words, err = tokenizer.New(vocabulary); err != nil {
+		return fmt.Errorf("%s: %w", where, err)
+	}
+	return e.t5.checkVocabulary(where, e.words.VocabSize())
 }
 
-// Cut tells how many tokens of the prompt do not fit, 0 when all do.
+func (e *PromptEncoder) openCLIP(s *Snapshot, width int) (err error) {
+	var cfg *CLIPConfig
+	if e.clip, err = openTextEncoder(s, TextEncoder, func(config []byte, t *Tensors) (net textNetwork, err error) {
+		cfg, net, err = readCLIP(config, t, width)
+		return net, err
+	}); err != nil {
+		return err
+	}
+	if e.pairs, err = openBPE(s, Tokenizer); err != nil {
+		return err
+	}
+	e.pooledFrom = min(cfg.Positions, s.tokenizerLength(Tokenizer, cfg.Positions))
+	return e.clip.checkVocabulary(s.Folder(Tokenizer).Path(""), e.pairs.VocabSize())
+}
+
+// openBPE reads vocab.json and merges.txt, or tokenizer.json where they are missing.
+func openBPE(s *Snapshot, part Part) (*tokenizer.BPE, error) {
+	where := s.Folder(part).Path("")
+	if !s.Has(part, vocabFile) && s.Has(part, tokenizerFile) {
+		data, err := s.ReadFile(part, tokenizerFile, maxVocabularyFile)
+		if err != nil {
+			return nil, err
+		}
+		b, err := tokenizer.NewBPEFromJSON(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", where, err)
+		}
+		return b, nil
+	}
+	vocab, err := s.ReadFile(part, vocabFile, maxVocabularyFile)
+	if err != nil {
+		return nil, err
+	}
+	merges, err := s.ReadFile(part, mergesFile, maxVocabularyFile)
+	if err != nil {
+		return nil, err
+	}
+	b, err := tokenizer.NewBPE(vocab, merges)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", where, err)
+	}
+	return b, nil
+}
+
+// tokenizerLength is the model_max_length of a tokenizer, or otherwise where the file or the key is missing, or the value is transformers' mark
+// for no limit, which fits no integer.
+func (s *Snapshot) tokenizerLength(part Part, otherwise int) int {
+	var config struct {
+		Length json.Number `json:"model_max_length"`
+	}
+	data, err := s.ReadFile(part, tokenizerConfigFile, hfconfig.MaxSize)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && hfconfig.Decode(data, &config) != nil {
+		return otherwise
+	}
+	if n, err := config.Length.Int64(); err == nil && n >= 2 && n <= maxRows {
+		return int(n)
+	}
+	return otherwise
+}
+
+// Tokenize cleans a prompt as the model's pipeline does (PixArt: lower case, no outer spaces) and returns its ids for T5, cut to the model's limit, end
+// of sequence included, padding not.
+func (e *PromptEncoder) Tokenize(prompt string) ([]int32, error) {
+	return e.words.EncodeT5(e.clean(prompt), e.limit)
+}
+
+// Cut tells how many tokens of the prompt do not fit into T5, 0 when all do.
 func (e *PromptEncoder) Cut(prompt string) int {
-	return max(0, len(e.words.Encode(caption.Clean(prompt)))+1-e.limit)
+	return max(0, len(e.words.Encode(e.clean(prompt)))+1-e.limit)
 }
 
 // Encode encodes prompts on the device. Equal prompts are encoded once. The arithmetic is that of dtype; embeddings are float32.
@@ -99,16 +158,14 @@ func (e *PromptEncoder) Encode(ctx context.Context, dev *ecad.Device, dtype DTyp
 	out := make([]Prompt, len(prompts))
 	known := map[string]int{}
 	for i, prompt := range prompts {
-		if j, ok := known[caption.Clean(prompt)]; ok {
+		text := e.clean(prompt)
+		if j, ok := known[text]; ok {
 			out[i] = out[j]
 			continue
 		}
-		known[caption.Clean(prompt)] = i
-		ids, err := e.Tokenize(prompt)
-		if err == nil {
-			out[i], err = e.encode(ctx, dev, dtype, ids)
-		}
-		if err != nil {
+		known[text] = i
+		var err error
+		if out[i], err = e.encode(ctx, dev, dtype, text); err != nil {
 			return nil, fmt.Errorf("%s: prompt %q: %w", e.path, short(prompt), err)
 		}
 	}
@@ -123,65 +180,34 @@ func short(s string) string {
 	return s
 }
 
-func (e *PromptEncoder) encode(ctx context.Context, dev *ecad.Device, dtype DType, ids []int32) (Prompt, error) {
-	if kept, ok := e.cache.load(ids, e.cfg.Width, dtype); ok {
-		return kept, nil
-	}
-	p, err := e.program(dev, len(ids), dtype)
-	if err != nil {
-		return Prompt{}, err
-	}
-	items, err := p.Schedule(0)
-	if err != nil {
-		return Prompt{}, err
-	}
-	state, err := p.NewState()
-	if err != nil {
-		return Prompt{}, err
-	}
-	defer state.Close()
-	if err := errors.Join(ecad.Write(state, ioInputIDs, ids), ecad.Write(state, ioCounts, []int32{int32(len(ids))})); err != nil {
-		return Prompt{}, err
-	}
-	if _, err := state.Run(ctx, p.Program, items, ecad.RunOptions{CheckFinite: e.CheckFinite}); err != nil {
-		return Prompt{}, explainFinite(err, e.CheckFinite)
-	}
-	hidden, err := readFloats(state, p.Program, ioHidden)
-	if err != nil {
-		return Prompt{}, err
-	}
-	out := Prompt{Tokens: len(ids), Embeds: hidden}
-	_ = e.cache.store(ids, e.cfg.Width, dtype, out) // without a cache the next call encodes again
-	return out, nil
-}
+// padID is the id of T5's padding token, whose output FLUX reads.
+const padID = 0
 
-// program is the encoder for one length, compiled on first use.
-func (e *PromptEncoder) program(dev *ecad.Device, tokens int, dtype DType) (*Loaded, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	key := encoderKey{dev, tokens, dtype}
-	if p, ok := e.programs[key]; ok {
-		return p, nil
-	}
-	compiled, err := e.cfg.compile(1, tokens, dtype, e.table)
+func (e *PromptEncoder) encode(ctx context.Context, dev *ecad.Device, dtype DType, text string) (p Prompt, err error) {
+	ids, err := e.words.EncodeT5(text, e.limit)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
-	p, err := e.weights.Load(dev, compiled)
-	if err == nil {
-		e.programs[key] = p
+	if e.padded {
+		ids = append(ids, slices.Repeat([]int32{padID}, e.limit-len(ids))...)
+	}
+	p.Tokens = len(ids)
+	if p.Embeds, err = e.t5.encode(ctx, dev, dtype, ids, e.CheckFinite); err != nil || e.clip == nil {
+		return p, err
+	}
+	if ids, err = e.pairs.EncodeCLIP(text, e.pooledFrom); err == nil {
+		p.Pooled, err = e.clip.encode(ctx, dev, dtype, ids, e.CheckFinite)
 	}
 	return p, err
 }
 
 // Close releases programs and weights. The device stays open.
 func (e *PromptEncoder) Close() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	var errs []error
-	for _, p := range e.programs {
-		errs = append(errs, p.Close())
+	for _, t := range []*textEncoder{e.t5, e.clip} {
+		if t != nil {
+			errs = append(errs, t.Close())
+		}
 	}
-	e.programs = map[encoderKey]*Loaded{}
-	return errors.Join(append(errs, e.weights.Close())...)
+	return errors.Join(errs...)
 }

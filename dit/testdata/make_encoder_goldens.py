@@ -1,5 +1,5 @@
-"""Writes encoders.json and encoders.safetensors: outputs of transformers' T5EncoderModel and of the decoder of diffusers'
-AutoencoderKL in float32 on one CPU thread, from weights and inputs that dit/random.go makes again bit for bit (ecadrand.py).
+"""Writes encoders.json and encoders.safetensors: outputs of transformers' T5EncoderModel and CLIPTextModel and of the decoder of
+diffusers' AutoencoderKL in float32 on one CPU thread, from weights and inputs that dit/random.go makes again bit for bit (ecadrand.py).
 `bf16_error` of a case is the relative L2 error of PyTorch in bfloat16 against float64.
 
     python -m venv v && v/bin/pip install -r requirements.txt && v/bin/python make_encoder_goldens.py
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from safetensors.numpy import save_file
-from transformers import T5Config, T5EncoderModel
+from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 import ecadrand
 
@@ -27,6 +27,19 @@ T5 = [
     dict(name="t5_buckets", seed=23, tokens=40, lengths=[33],
          config=dict(d_model=32, d_kv=64, num_heads=1, d_ff=64, num_layers=1, vocab_size=33,
                      relative_attention_num_buckets=16, relative_attention_max_distance=24)),
+]
+
+# `ids` ends in an end token or has none; what comes behind the first one must not matter, so it is left out in the test.
+CLIP = [
+    dict(name="clip_legacy_end", seed=41, ids=[[97, 3, 50, 8, 98, 98, 98], [97, 98, 98, 98, 98, 98, 98]], prefix="text_model.",
+         config=dict(hidden_size=48, num_attention_heads=3, intermediate_size=80, num_hidden_layers=2, vocab_size=99,
+                     max_position_embeddings=9, eos_token_id=2)),
+    dict(name="clip_end", seed=42, ids=[[5, 60, 61, 62, 63, 6, 6, 30]], prefix="",
+         config=dict(hidden_size=64, num_attention_heads=2, intermediate_size=96, num_hidden_layers=3, vocab_size=64,
+                     max_position_embeddings=77, eos_token_id=6)),
+    dict(name="clip_no_end_gelu", seed=43, ids=[[1, 2, 3, 5]], prefix="text_model.",
+         config=dict(hidden_size=32, num_attention_heads=4, intermediate_size=64, num_hidden_layers=1, vocab_size=20,
+                     max_position_embeddings=16, eos_token_id=9, hidden_act="gelu", layer_norm_eps=1e-6)),
 ]
 
 VAE = [
@@ -71,6 +84,21 @@ def t5_case(case):
     return out
 
 
+def clip_case(case):
+    cfg = CLIPTextConfig(**{"bos_token_id": 0, "pad_token_id": 1, **case["config"]})
+    model = CLIPTextModel(cfg).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            name = case["prefix"] + name.removeprefix("text_model.")
+            std, mean = ecadrand.weight_rule(name, p.shape)
+            p.copy_(torch.from_numpy(ecadrand.normal(case["seed"], name, tuple(p.shape), std, mean)))
+    ids = torch.tensor(case["ids"])
+    out = model(ids).pooler_output.numpy().copy()
+    case["bf16_error"] = bf16_error(lambda m: m(ids).pooler_output, model)
+    case["config"] = {k: v for k, v in cfg.to_dict().items() if not isinstance(v, (list, dict)) and v is not None}
+    return out
+
+
 def vae_case(case):
     levels = len(case["config"]["block_out_channels"])
     config = dict(in_channels=3, out_channels=3, act_fn="silu", down_block_types=["DownEncoderBlock2D"] * levels,
@@ -91,10 +119,12 @@ def main():
     with torch.no_grad():
         for case in T5:
             tensors[case["name"]] = t5_case(case)
+        for case in CLIP:
+            tensors[case["name"]] = clip_case(case)
         for case in VAE:
             tensors[case["name"]] = vae_case(case)
     save_file(tensors, HERE / "encoders.safetensors")
-    (HERE / "encoders.json").write_text(json.dumps({"t5": T5, "vae": VAE}, indent=1) + "\n")
+    (HERE / "encoders.json").write_text(json.dumps({"t5": T5, "clip": CLIP, "vae": VAE}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
