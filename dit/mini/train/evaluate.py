@@ -8,9 +8,10 @@ import tempfile
 
 import numpy as np
 import torch
-from diffusers import PixArtAlphaPipeline
+from diffusers import FluxPipeline, PixArtAlphaPipeline
 from PIL import Image
 
+import flux
 import scenes
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -28,7 +29,9 @@ def judge(images, captions):
 
 
 def load(snapshot):
-    pipe = PixArtAlphaPipeline.from_pretrained(snapshot, torch_dtype=torch.float32)
+    name = json.loads((snapshot / "model_index.json").read_text())["_class_name"]
+    pipeline = {p.__name__: p for p in (PixArtAlphaPipeline, FluxPipeline)}[name]
+    pipe = pipeline.from_pretrained(snapshot, torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -40,9 +43,12 @@ def draw(pipe, captions, guidance, first_seed=0, steps=20, batch=25):
         part = captions[i:i + batch]
         noise = torch.cat([torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(first_seed + i + k))
                            for k in range(len(part))])
-        images = pipe(part, num_inference_steps=steps, guidance_scale=guidance, latents=noise, height=scenes.SIZE,
-                      width=scenes.SIZE, use_resolution_binning=False, clean_caption=False,
-                      output_type="np").images
+        if isinstance(pipe, FluxPipeline):
+            options = {"latents": flux.pack(noise), "max_sequence_length": pipe.tokenizer_2.model_max_length}
+        else:
+            options = {"latents": noise, "use_resolution_binning": False, "clean_caption": False}
+        images = pipe(part, num_inference_steps=steps, guidance_scale=guidance, height=scenes.SIZE, width=scenes.SIZE,
+                      output_type="np", **options).images
         out.append((images * 255).round().astype(np.uint8))
     return np.concatenate(out)
 
@@ -105,7 +111,7 @@ def main():
     if args.samples:
         sheet(images[:24]).save(args.samples)
     if args.json:
-        result |= {"steps": 20, "sampler": "DPM-Solver++ (2M)", "seeds": [args.first_seed, args.first_seed + len(captions) - 1],
+        result |= {"steps": 20, "sampler": type(pipe.scheduler).__name__, "seeds": [args.first_seed, args.first_seed + len(captions) - 1],
                    "machine": platform.machine(), "torch": torch.__version__}
         result |= dict(n.split("=", 1) for n in args.note)
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -31,14 +31,29 @@ TOKENIZER = """{
 """
 
 
-def export(run, out, averaged=True):
-    state = torch.load(run / "checkpoint.pt", weights_only=True)
-    transformer = pixart.create()
+def restore(transformer, state, averaged):
+    """The transformer with a checkpoint's weights, averaged or as trained."""
     transformer.load_state_dict(state["model"])
     if averaged:
-        missing = transformer.load_state_dict(state["average"], strict=False).unexpected_keys
-        if missing:
-            raise SystemExit(f"the checkpoint's averages have unknown names: {missing}")
+        unknown = transformer.load_state_dict(state["average"], strict=False).unexpected_keys
+        if unknown:
+            raise SystemExit(f"the checkpoint's averages have unknown names: {unknown}")
+    return transformer
+
+
+def tidy(out):
+    """Removes from a snapshot's configurations where its parts were loaded from, and makes its files readable."""
+    for path in out.glob("*/*.json"):
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    for path in out.glob("*/*"):
+        path.chmod(0o644)
+
+
+def export(run, out, averaged=True):
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    transformer = restore(pixart.create(), state, averaged)
     text = T5EncoderModel.from_pretrained(run / "text_encoder", dtype=torch.float16)
     out.mkdir(parents=True, exist_ok=True)
     transformer.half().save_pretrained(out / "transformer")
@@ -50,12 +65,7 @@ def export(run, out, averaged=True):
     shutil.copyfile(run / "tokenizer" / "spiece.model", out / "tokenizer" / "spiece.model")
     (out / "tokenizer" / "tokenizer_config.json").write_text(TOKENIZER)
     (out / "model_index.json").write_text(INDEX)
-    for path in out.glob("*/*.json"):  # where a part was loaded from is nobody's business
-        config = json.loads(path.read_text())
-        if config.pop("_name_or_path", None) is not None:
-            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    for path in out.glob("*/*"):
-        path.chmod(0o644)
+    tidy(out)
     return state["step"]
 
 
