@@ -47,7 +47,7 @@ type Named struct {
 
 // Algorithm proposes genomes and selects among them. Its answers depend on nothing but its settings and the arguments.
 // NSGA2 is one, Structured another. One that learns
-// from what it is told learns the same again when a search goes on, since Run repeats it from generation 1.
+// from what it is told learns the same again when a search goes on, since Run recalls every generation from the first.
 type Algorithm interface {
 	// Validate returns an error that wraps ErrConfig if a setting is out of range.
 	Validate() error
@@ -56,6 +56,11 @@ type Algorithm interface {
 	Ask(generation int, population []Individual) []Genome
 	// Tell returns the population after a generation.
 	Tell(generation int, population, offspring []Individual) []Individual
+	// Birth says how a genome of the last First or Ask was made: all that Tell needs to know besides its outcome.
+	Birth(g Genome) Birth
+	// Recall stands for First or Ask of a generation that was finished before: it leaves the algorithm as they would, without the work. An
+	// error means that the births are not of this algorithm.
+	Recall(generation int, genomes []Genome, births []Birth) error
 }
 
 // Config says what to search. Every field that changes the outcome is here.

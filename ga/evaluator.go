@@ -87,14 +87,6 @@ type Record struct {
 	Score Score
 }
 
-// Commit marks the end of a generation in the log.
-type Commit struct {
-	Generation  int
-	Evaluations int64    // distinct schedules scored so far
-	Images      int64    // images scored so far
-	Digest      [32]byte // SHA-256 over the population: genomes, objectives, violations
-}
-
 // ErrDiverged means that a replayed generation is not the one in the log: the study was written by a version of the
 // search that decides differently.
 var ErrDiverged = errors.New("ecadx/ga: the log holds another trajectory")
@@ -105,15 +97,17 @@ type Log interface {
 	Score(h schedule.Hash, image ImageID) (Score, bool)
 	// Append adds records. They are durable when it returns nil; a record whose score is known changes nothing.
 	Append(records []Record) error
-	// Commit marks a generation as finished. If the log already holds that generation it compares, and returns an
-	// error that wraps ErrDiverged when they differ.
-	Commit(c Commit) error
+	// Snapshot returns the snapshot of a generation, if the log holds it. It is read only.
+	Snapshot(generation int) (*Snapshot, bool)
+	// Commit keeps the snapshot of the generation after the last one; it is durable when Commit returns nil. If the log already holds
+	// that generation it compares, and returns an error that wraps ErrDiverged when they differ.
+	Commit(s *Snapshot) error
 }
 
 // MemoryLog is a Log that forgets everything when the process ends. The zero value is empty.
 type MemoryLog struct {
-	scores  map[schedule.Hash]map[ImageID]Score
-	commits []Commit
+	scores    map[schedule.Hash]map[ImageID]Score
+	snapshots []*Snapshot // by generation
 }
 
 // Score implements Log.
@@ -140,25 +134,19 @@ func (l *MemoryLog) Append(records []Record) error {
 	return nil
 }
 
-// Commit implements Log.
-func (l *MemoryLog) Commit(c Commit) error {
-	i := c.Generation - 1
-	if i < 0 || i > len(l.commits) {
-		return fmt.Errorf("%w: generation %d is committed after generation %d", ErrDiverged, c.Generation, len(l.commits))
+// Snapshot implements Log.
+func (l *MemoryLog) Snapshot(generation int) (*Snapshot, bool) {
+	if generation < 0 || generation >= len(l.snapshots) {
+		return nil, false
 	}
-	if i == len(l.commits) {
-		l.commits = append(l.commits, c)
-		return nil
-	}
-	return SameCommit(l.commits[i], c)
+	return l.snapshots[generation], true
 }
 
-// SameCommit returns nil if the replayed generation is the logged one, else an error that wraps ErrDiverged.
-func SameCommit(logged, replayed Commit) error {
-	if logged == replayed {
-		return nil
+// Commit implements Log.
+func (l *MemoryLog) Commit(s *Snapshot) error {
+	known, err := s.CheckNext(l.snapshots)
+	if err == nil && !known {
+		l.snapshots = append(l.snapshots, s)
 	}
-	return fmt.Errorf("%w: generation %d replays to population %x (%d evaluations, %d images), logged is %x (%d, %d): "+
-		"continue this study with the version that began it, or start a new one", ErrDiverged, replayed.Generation,
-		replayed.Digest[:6], replayed.Evaluations, replayed.Images, logged.Digest[:6], logged.Evaluations, logged.Images)
+	return err
 }

@@ -51,7 +51,15 @@ func (r *runner) race(list []candidate) error {
 				return err
 			}
 			if lost {
-				r.quality[c.hash] = outcome{raced: true}
+				cost, err := r.cost(r.deps.Cost, c)
+				if err != nil {
+					return err
+				}
+				values := make([]float64, rung)
+				r.scores(c.hash, r.cfg.Images[:rung], values)
+				o := outcome{raced: true, cost: cost, images: rung}
+				o.quality, o.stdErr = meanAndError(values)
+				r.quality[c.hash] = o
 				r.progress.Evaluations++
 				r.progress.Images += int64(rung)
 				r.progress.Dropped++

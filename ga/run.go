@@ -2,11 +2,10 @@ package ga
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"ecadx/schedule"
 )
@@ -86,7 +85,7 @@ func Run(ctx context.Context, cfg Config, deps Deps) (*Result, error) {
 			}
 		}()
 	}
-	r := &runner{ctx: ctx, evalCtx: evalCtx, cfg: cfg, deps: deps, quality: make(map[schedule.Hash]outcome)}
+	r := &runner{ctx: ctx, evalCtx: evalCtx, cfg: cfg, deps: deps, quality: make(map[schedule.Hash]outcome), committed: make(map[schedule.Hash]bool)}
 	r.progress.Generations = cfg.Generations
 	if err := r.start(); err != nil {
 		return nil, err
@@ -99,10 +98,11 @@ func Run(ctx context.Context, cfg Config, deps Deps) (*Result, error) {
 
 // outcome is what all search images of a schedule together say.
 type outcome struct {
-	quality float64
-	cost    float64
-	invalid string // the reason of the first invalid score in image order
-	raced   bool   // dropped before it was scored on all images: quality and cost say nothing
+	quality, stdErr float64 // the mean score and its standard error
+	images          int     // that were scored
+	cost            float64
+	invalid         string // the reason of the first invalid score in image order
+	raced           bool   // dropped before it was scored on all images, so that the quality is that of some
 }
 
 type runner struct {
@@ -110,6 +110,7 @@ type runner struct {
 	cfg          Config
 	deps         Deps
 	quality      map[schedule.Hash]outcome
+	committed    map[schedule.Hash]bool // schedules that a snapshot holds
 	archive      Archive
 	uncached     candidate
 	reference    Point
@@ -148,6 +149,7 @@ func (r *runner) start() error {
 		worst = newCandidate("all reused", all)
 		list = append(list, worst)
 	}
+	logged, known := r.recall(0)
 	if err := r.evaluate(list); err != nil {
 		return err
 	}
@@ -160,7 +162,33 @@ func (r *runner) start() error {
 			r.addToArchive(c, 0)
 		}
 	}
-	return r.setReference(worst)
+	if r.cfg.Reference == nil && r.quality[worst.hash].invalid != "" {
+		more, err := r.evaluateNamed()
+		if err != nil {
+			return err
+		}
+		list = append(list, more...)
+	}
+	if err := r.setReference(worst); err != nil {
+		return err
+	}
+	if known {
+		return logged.same(&Snapshot{Evaluations: r.progress.Evaluations, Images: r.progress.Images, Reference: r.reference, Digest: digest(nil)})
+	}
+	genomes := make([]Genome, len(list))
+	for i, c := range list {
+		genomes[i] = GenomeOf(c.schedule)
+	}
+	return r.commit(0, genomes, list, nil)
+}
+
+// evaluateNamed evaluates seeds and baselines, and returns them.
+func (r *runner) evaluateNamed() ([]candidate, error) {
+	var list []candidate
+	for _, n := range slices.Concat(r.cfg.Seeds, r.cfg.Baselines) {
+		list = append(list, newCandidate(n.Name, n.Schedule))
+	}
+	return list, r.evaluate(list)
 }
 
 func (r *runner) setReference(worst candidate) error {
@@ -174,16 +202,9 @@ func (r *runner) setReference(worst candidate) error {
 		r.reference.Quality = o.quality
 		return nil
 	}
-	var list []candidate
-	for _, n := range append(append([]Named(nil), r.cfg.Seeds...), r.cfg.Baselines...) {
-		list = append(list, newCandidate(n.Name, n.Schedule))
-	}
-	if err := r.evaluate(list); err != nil {
-		return err
-	}
 	r.reference.Quality = math.Inf(1)
-	for _, c := range list {
-		if s := r.quality[c.hash]; s.invalid == "" {
+	for _, n := range slices.Concat(r.cfg.Seeds, r.cfg.Baselines) {
+		if s := r.quality[n.Schedule.Hash()]; s.invalid == "" {
 			r.reference.Quality = min(r.reference.Quality, s.quality)
 		}
 	}
@@ -206,21 +227,29 @@ func (r *runner) search() error {
 		if r.cfg.MaxImages > 0 && g > 1 && r.progress.Images >= r.cfg.MaxImages {
 			break
 		}
-		genomes := r.cfg.Algorithm.First(seeds)
+		if next, known, err := r.recallGeneration(g, population); err != nil {
+			return err
+		} else if known {
+			population, r.progress.Generation = next, g
+			r.report(true)
+			continue
+		}
+		var genomes []Genome
 		if g > 1 {
 			genomes = r.cfg.Algorithm.Ask(g, population)
+		} else {
+			genomes = r.cfg.Algorithm.First(seeds)
 		}
 		if len(genomes) == 0 {
 			break
 		}
 		r.progress.Generation = g
-		offspring, err := r.individuals(g, genomes)
+		list, err := r.evaluateGenomes(g, genomes)
 		if err != nil {
 			return err
 		}
-		population = r.cfg.Algorithm.Tell(g, population, offspring)
-		if err := r.deps.Log.Commit(Commit{Generation: g, Evaluations: r.progress.Evaluations,
-			Images: r.progress.Images, Digest: digest(population)}); err != nil {
+		population = r.cfg.Algorithm.Tell(g, population, r.judge(g, genomes, list))
+		if err := r.commit(g, genomes, list, population); err != nil {
 			return err
 		}
 		r.report(true)
@@ -228,8 +257,14 @@ func (r *runner) search() error {
 	return nil
 }
 
-// individuals evaluates genomes and returns them with objectives and constraint violation.
-func (r *runner) individuals(generation int, genomes []Genome) ([]Individual, error) {
+// evaluateGenomes evaluates what an algorithm asked for.
+func (r *runner) evaluateGenomes(generation int, genomes []Genome) ([]candidate, error) {
+	names := make(map[schedule.Hash]string)
+	if generation == 1 {
+		for _, n := range r.cfg.Seeds {
+			names[n.Schedule.Hash()] = n.Name
+		}
+	}
 	list := make([]candidate, len(genomes))
 	for i, g := range genomes {
 		s, err := ScheduleOf(r.cfg.Shape, g)
@@ -237,14 +272,16 @@ func (r *runner) individuals(generation int, genomes []Genome) ([]Individual, er
 			return nil, err
 		}
 		list[i] = newCandidate("", s)
+		list[i].name = names[list[i].hash]
 	}
-	measure := r.evaluate
 	if generation > 1 { // the first population is what later ones race against
-		measure = r.race
+		return list, r.race(list)
 	}
-	if err := measure(list); err != nil {
-		return nil, err
-	}
+	return list, r.evaluate(list)
+}
+
+// judge returns evaluated genomes with objectives and constraint violation, and adds them to the archive.
+func (r *runner) judge(generation int, genomes []Genome, list []candidate) []Individual {
 	out := make([]Individual, len(genomes))
 	for i, g := range genomes {
 		o := r.quality[list[i].hash]
@@ -259,7 +296,7 @@ func (r *runner) individuals(generation int, genomes []Genome) ([]Individual, er
 			r.addToArchive(list[i], generation)
 		}
 	}
-	return out, nil
+	return out
 }
 
 func (r *runner) addToArchive(c candidate, generation int) {
@@ -282,19 +319,4 @@ func (r *runner) report(generationDone bool) {
 		_, p.Hypervolume = HypervolumeOf(p.Front, r.reference, u.quality)
 	}
 	r.deps.Progress(p)
-}
-
-// digest identifies a population: the genomes in order with their objectives and violations.
-func digest(population []Individual) [32]byte {
-	h := sha256.New()
-	var b []byte
-	for _, ind := range population {
-		b = append(b[:0], ind.Genome.Bytes()...)
-		for _, f := range ind.F {
-			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(f))
-		}
-		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(ind.CV))
-		h.Write(b)
-	}
-	return [32]byte(h.Sum(nil))
 }

@@ -415,7 +415,7 @@ func TestRunErrors(t *testing.T) {
 		t.Errorf("aborted: %v", err)
 	}
 	// A log of another trajectory.
-	log := &MemoryLog{commits: []Commit{{Generation: 1}}}
+	log := &MemoryLog{snapshots: []*Snapshot{{Generation: 0}}}
 	if _, err := Run(ctx, cfg, testDeps(&synthetic{}, log)); !errors.Is(err, ErrDiverged) {
 		t.Errorf("a diverged log: %v", err)
 	}

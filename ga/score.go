@@ -2,6 +2,7 @@ package ga
 
 import (
 	"fmt"
+	"math"
 
 	"ecadx/schedule"
 )
@@ -20,8 +21,8 @@ func (r *runner) evaluate(list []candidate) error {
 		}
 		o := outcome{cost: cost}
 		n, reason := r.scores(c.hash, r.cfg.Images, values)
-		if o.invalid = reason; reason == "" {
-			o.quality = Mean(values)
+		if o.images, o.invalid = n, reason; reason == "" {
+			o.quality, o.stdErr = meanAndError(values)
 		}
 		r.quality[c.hash] = o
 		r.progress.Evaluations++
@@ -165,4 +166,20 @@ func (r *runner) valid(list []candidate, batch []Image) []candidate {
 		}
 	}
 	return out
+}
+
+// meanAndError returns the mean of scores and its standard error s/sqrt(n), 0 for a single score. Squares are rounded before they are summed,
+// so that every architecture gives the same bits.
+func meanAndError(values []float64) (mean, stdErr float64) {
+	mean = Mean(values)
+	if len(values) < 2 {
+		return mean, 0
+	}
+	sum := 0.0
+	for _, v := range values {
+		d := v - mean
+		sum += float64(d * d)
+	}
+	n := float64(len(values))
+	return mean, math.Sqrt(sum / (n - 1) / n)
 }

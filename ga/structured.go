@@ -32,6 +32,7 @@ type origin struct {
 	cross     Operator
 	crossed   bool
 	mutations []Operator
+	parents   []Genome
 	predicted float64 // quality that the surrogate expects; NaN without one
 }
 
@@ -168,11 +169,12 @@ func (a *Structured) Ask(generation int, population []Individual) []Genome {
 func (a *Structured) child(generation, round, index int, population []Individual) (Genome, origin) {
 	s := NewStream(a.cfg.Seed, generation, PurposeChild, round, index)
 	first := a.parent(population, s)
-	child, how := first.Genome.Clone(), origin{predicted: math.NaN()}
+	child, how := first.Genome.Clone(), origin{predicted: math.NaN(), parents: []Genome{first.Genome}}
 	if a.cfg.Flat {
 		if s.Float64() < a.cfg.CrossoverProb {
-			how.crossed = true
-			flatCross(child, a.parent(population, s).Genome, s)
+			other := a.parent(population, s).Genome
+			how.crossed, how.parents = true, append(how.parents, other)
+			flatCross(child, other, s)
 		}
 		if !how.crossed || s.Float64() < a.cfg.MutationProb {
 			flatFlips(child, s)
@@ -181,7 +183,9 @@ func (a *Structured) child(generation, round, index int, population []Individual
 	}
 	if s.Float64() < a.cfg.CrossoverProb {
 		how.cross, how.crossed = a.credits.pick(0, crossovers, s), true
-		a.ops.cross(how.cross, child, a.mate(first, population, s).Genome, s)
+		other := a.mate(first, population, s).Genome
+		how.parents = append(how.parents, other)
+		a.ops.cross(how.cross, child, other, s)
 	}
 	if !how.crossed || s.Float64() < a.cfg.MutationProb {
 		// More than one edit now and then: what needs two steps at once is found too.
