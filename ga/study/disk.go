@@ -6,18 +6,26 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 )
 
-// disk is what a study asks of the file system. Tests replace it to lose syncs, to fail and to fill up.
+// disk is what a study asks of the file system. Names are relative to the study's directory, with slashes; "." is the directory itself. Tests
+// replace it to lose syncs, to fail, to fill up and to stop at any point.
 type disk interface {
+	fs.FS
 	// OpenAppend opens an existing file for writing at its end.
-	OpenAppend(path string) (file, error)
+	OpenAppend(name string) (file, error)
 	// Create makes a new, empty file or empties an old one.
-	Create(path string) (file, error)
+	Create(name string) (file, error)
 	Rename(from, to string) error
+	Remove(name string) error
+	// MakeDir makes a directory with those above it. One that exists is fine.
+	MakeDir(name string) error
 	// SyncDir makes the names in a directory durable.
-	SyncDir(path string) error
+	SyncDir(name string) error
+	// Lock takes the study for this process until the result is closed. The error wraps ErrLocked if another one has it.
+	Lock() (io.Closer, error)
 }
 
 type file interface {
@@ -27,47 +35,69 @@ type file interface {
 }
 
 // osDisk is the real file system.
-type osDisk struct{}
+type osDisk struct {
+	fs.FS
+	dir string
+}
 
-func (osDisk) OpenAppend(path string) (file, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o666)
+func newOSDisk(dir string) osDisk { return osDisk{os.DirFS(dir), dir} }
+
+func (d osDisk) path(name string) string { return filepath.Join(d.dir, filepath.FromSlash(name)) }
+
+func (d osDisk) OpenAppend(name string) (file, error) {
+	f, err := os.OpenFile(d.path(name), os.O_WRONLY|os.O_APPEND, 0o666)
 	if err != nil {
 		return nil, err
 	}
 	return f, nil
 }
 
-func (osDisk) Create(path string) (file, error) {
-	f, err := os.Create(path)
+func (d osDisk) Create(name string) (file, error) {
+	f, err := os.Create(d.path(name))
 	if err != nil {
 		return nil, err
 	}
 	return f, nil
 }
 
-func (osDisk) Rename(from, to string) error { return os.Rename(from, to) }
+func (d osDisk) Rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
+func (d osDisk) Remove(name string) error     { return os.Remove(d.path(name)) }
 
-func (osDisk) SyncDir(path string) error {
-	d, err := os.Open(path)
+func (d osDisk) MakeDir(name string) error {
+	dir := d.path(name)
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+func (d osDisk) SyncDir(name string) error { return syncDir(d.path(name)) }
+func (d osDisk) Lock() (io.Closer, error)  { return acquireLock(d.path(lockFile)) }
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+	defer f.Close()
+	return f.Sync()
 }
 
 // temporary is the suffix of files that are being written. Such a file left behind means nothing.
 const temporary = ".tmp"
 
-// replaceFile gives a file new contents in one step: after a crash it has the old or the new ones. It does nothing if
-// the contents are already there.
-func replaceFile(d disk, path string, data []byte) error {
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+// replaceFile gives a file new contents in one step: after a crash it has the old or the new ones. It does nothing if the contents are already
+// there.
+func replaceFile(d disk, name string, data []byte) error {
+	if old, err := fs.ReadFile(d, name); err == nil && bytes.Equal(old, data) {
 		return nil
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	temp := path + temporary
+	temp := name + temporary
 	f, err := d.Create(temp)
 	if err != nil {
 		return err
@@ -80,11 +110,11 @@ func replaceFile(d disk, path string, data []byte) error {
 		err = closeErr
 	}
 	if err == nil {
-		err = d.Rename(temp, path)
+		err = d.Rename(temp, name)
 	}
 	if err != nil {
-		os.Remove(temp)
+		d.Remove(temp) // one that stays does no harm
 		return err
 	}
-	return d.SyncDir(filepath.Dir(path))
+	return d.SyncDir(path.Dir(name))
 }

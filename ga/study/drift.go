@@ -103,3 +103,6 @@ func isBareKey(s string) bool {
 	}
 	return s != ""
 }
+
+// ShapePart is the part of an origin that holds the shape of a study's schedules, as JSON of schedule.Shape.
+const ShapePart = "shape"

@@ -5,10 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"ecadx/ga"
 )
+
+const frontFile = "front.json"
 
 // Front is the content of front.json. It depends on configuration and scores alone: the same study gives the same
 // bytes on every machine, however often it was interrupted.
@@ -150,24 +151,21 @@ func (s *Study) WriteResult(res *ga.Result, quality, cost string, encode func(ga
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(s.dir, "schedules"), 0o777); err != nil {
-		return err
-	}
 	for _, list := range [][]ga.Candidate{{res.Uncached}, res.Baselines, res.Seeds, res.Front} {
 		for _, c := range list {
 			text, err := encode(c)
 			if err != nil {
 				return fmt.Errorf("schedule %v: %w", c.Hash, err)
 			}
-			if err := replaceFile(s.disk, filepath.Join(s.dir, filepath.FromSlash(schedulePath(c))), text); err != nil {
+			if err := s.WriteFile(schedulePath(c), text); err != nil {
 				return err
 			}
 		}
 	}
-	if err := replaceFile(s.disk, filepath.Join(s.dir, "front.svg"), front.SVG()); err != nil {
+	if err := s.WriteFile("front.svg", front.SVG()); err != nil {
 		return err
 	}
-	return replaceFile(s.disk, filepath.Join(s.dir, "front.json"), data)
+	return s.WriteFile(frontFile, data)
 }
 
 // WriteRun writes run.json, the record of what depends on the machine, in one step. v must encode to JSON.
@@ -176,5 +174,5 @@ func (s *Study) WriteRun(v any) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(s.disk, filepath.Join(s.dir, "run.json"), data)
+	return s.WriteFile("run.json", data)
 }

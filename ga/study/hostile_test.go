@@ -32,15 +32,15 @@ func TestDamagedLog(t *testing.T) {
 	log := readFile(t, firstSegment(dir))
 	log = log[:min(len(log), segmentHead+600)]
 	reader := freshReader()
-	if _, _, err := reader.readSegment("log", log, true); err != nil {
+	if _, _, err := reader.segment(log, true); err != nil {
 		t.Fatal(err)
 	}
-	scores := reader.Scores()
+	scores := reader.count()
 	hostile.Damaged(log, func(what string, bad []byte) {
 		hostile.Bounded(t, len(bad), func() {
 			r := freshReader()
-			if good, _, err := r.readSegment("log", bad, true); err == nil && (int64(good) > int64(len(bad)) || r.Scores() > scores) {
-				t.Errorf("%s: %d bytes good, %d scores of %d", what, good, r.Scores(), scores)
+			if good, _, err := r.segment(bad, true); err == nil && (int64(good) > int64(len(bad)) || r.count() > scores) {
+				t.Errorf("%s: %d bytes good, %d scores of %d", what, good, r.count(), scores)
 			}
 		})
 	})

@@ -6,10 +6,27 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
+
+const (
+	lockTries = 5
+	lockPause = 10 * time.Millisecond
+)
+
+// Running reports whether a process has the study in dir open.
+func Running(dir string) bool {
+	f, err := os.Open(filepath.Join(dir, lockFile))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+}
 
 // acquireLock takes the lock file, or returns an error that wraps ErrLocked and names the process that holds it. The
 // kernel drops the lock when the process ends, however it ends; the file stays.
@@ -18,11 +35,16 @@ func acquireLock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
+	// A few tries: Running holds the lock for a moment to look whether anybody has it.
+	for try := 0; ; try++ {
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EINTR) {
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) || try == lockTries {
 			break
 		}
+		time.Sleep(lockPause)
 	}
 	if err != nil {
 		defer f.Close()

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -84,6 +85,33 @@ func searchConfig(t testing.TB, shape schedule.Shape, population, generations, i
 	return cfg
 }
 
+// tinySearch ends in a study of less than 10 kB, for tests that try every byte of it.
+func tinySearch(t testing.TB) ga.Config {
+	cfg := searchConfig(t, schedule.Shape{Family: schedule.PixArt, Steps: 3, Blocks: 1}, 2, 2, 2)
+	cfg.Seeds, cfg.Baselines, cfg.HeldOut = cfg.Seeds[2:3], nil, nil
+	return cfg
+}
+
+// tinyStudy is what an undisturbed tinySearch leaves on a disk, its front.json and the images it took.
+func tinyStudy(t testing.TB) (d *memDisk, front []byte, images int) {
+	t.Helper()
+	d = newMemDisk()
+	o, e := testOptions(), &synthetic{}
+	o.disk = d
+	front, err := runStudy("", o, tinySearch(t), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := 0
+	for _, f := range d.names {
+		size += len(f.data)
+	}
+	if size > 10_000 {
+		t.Errorf("the tiny study has %d bytes", size)
+	}
+	return d, front, e.images
+}
+
 func smallSearch(t testing.TB) ga.Config { return searchConfig(t, testShape, 6, 4, 3) }
 
 func deps(e ga.Evaluator, l ga.Log) ga.Deps {
@@ -96,7 +124,7 @@ func encodeSchedule(c ga.Candidate) ([]byte, error) {
 
 // runStudy opens the study, runs the search to its end, writes the result and closes. It returns front.json.
 func runStudy(dir string, o Options, cfg ga.Config, e ga.Evaluator) ([]byte, error) {
-	s, err := Open(dir, o)
+	s, err := openLazy(dir, o)
 	if err != nil {
 		return nil, err
 	}
@@ -104,19 +132,19 @@ func runStudy(dir string, o Options, cfg ga.Config, e ga.Evaluator) ([]byte, err
 	if err == nil {
 		err = s.WriteResult(res, "scene", "macs", encodeSchedule)
 	}
-	if err = errors.Join(err, s.Close()); err != nil {
-		return nil, err
+	var front []byte
+	if err == nil {
+		front, err = fs.ReadFile(s.disk, frontFile)
 	}
-	return os.ReadFile(filepath.Join(dir, "front.json"))
+	return front, errors.Join(err, s.Close())
 }
 
 // whole returns the front.json of an undisturbed run, its directory, and the images it took.
 func whole(t testing.TB) (front []byte, dir string, images int) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "study")
-	e, o := &synthetic{}, testOptions()
-	o.disk = lazyDisk{}
-	front, err := runStudy(dir, o, smallSearch(t), e)
+	e := &synthetic{}
+	front, err := runStudy(dir, testOptions(), smallSearch(t), e)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +152,7 @@ func whole(t testing.TB) (front []byte, dir string, images int) {
 }
 
 // lazyDisk is the file system without waiting for the disk.
-type lazyDisk struct{ osDisk }
+type lazyDisk struct{ disk }
 
 type lazyFile struct{ file }
 
@@ -136,8 +164,16 @@ func lazy(f file, err error) (file, error) {
 	}
 	return lazyFile{f}, nil
 }
-func (d lazyDisk) OpenAppend(path string) (file, error) { return lazy(d.osDisk.OpenAppend(path)) }
-func (d lazyDisk) Create(path string) (file, error)     { return lazy(d.osDisk.Create(path)) }
+func (d lazyDisk) OpenAppend(name string) (file, error) { return lazy(d.disk.OpenAppend(name)) }
+func (d lazyDisk) Create(name string) (file, error)     { return lazy(d.disk.Create(name)) }
+
+// openLazy opens a study on a disk that does not wait, unless the options name one.
+func openLazy(dir string, o Options) (*Study, error) {
+	if o.disk == nil {
+		o.disk = lazyDisk{newOSDisk(dir)}
+	}
+	return Open(dir, o)
+}
 
 // childVariable makes the test binary run a study, for the tests that kill it.
 const childVariable = "ECADX_STUDY_TEST_CHILD"

@@ -12,7 +12,7 @@ import (
 )
 
 // Version is the format version of the log that this package writes and reads.
-const Version = 1
+const Version = 2
 
 // recordType says what a record's payload holds. The numbers are part of the format.
 type recordType uint8
@@ -25,12 +25,23 @@ const (
 	typeScore recordType = 2
 	// typeInvalid: schedule hash [32]byte, image u32, the reason in UTF-8.
 	typeInvalid recordType = 3
-	// typeCommit: generation u32, evaluations u64, images u64, population digest [32]byte.
+	// typeCommit ends the snapshot of a generation: generation u32, number of its candidates u32, evaluations u64, images u64, dropped u64, quality
+	// and cost of the reference point float64, population digest [32]byte.
 	typeCommit recordType = 4
 	// typeSynced: segment number u32, offset u64 of this record; all before it has reached the disk.
 	typeSynced recordType = 5
 	// typeEnd closes a segment: number u32 of the next.
 	typeEnd recordType = 6
+	// typeCandidate, before its commit: generation u32, status u8 with bit 7 set on the first occurrence, schedule hash [32]byte, images u32,
+	// quality, standard error, cost, MACs float64, number of genes u32, genes (8 a byte), name and reason (each a u16 length and UTF-8), birth as
+	// JSON.
+	typeCandidate recordType = 7
+	// typeFile is written before the file it speaks of: its SHA-256 [32]byte, and its name in UTF-8.
+	typeFile recordType = 8
+	// typeSession says who writes from here on: pairs as in typeOrigin.
+	typeSession recordType = 9
+	// typeConfig follows the origin: the bytes of config.toml, in as many records as they need.
+	typeConfig recordType = 10
 )
 
 const (
@@ -144,25 +155,6 @@ func parseScore(t recordType, p []byte) (r ga.Record, err error) {
 	return r, nil
 }
 
-func appendCommit(b []byte, c ga.Commit) []byte {
-	p := make([]byte, 0, 52)
-	p = binary.LittleEndian.AppendUint32(p, uint32(c.Generation))
-	p = binary.LittleEndian.AppendUint64(p, uint64(c.Evaluations))
-	p = binary.LittleEndian.AppendUint64(p, uint64(c.Images))
-	return appendRecord(b, typeCommit, append(p, c.Digest[:]...))
-}
-
-func parseCommit(p []byte) (c ga.Commit, err error) {
-	if len(p) != 52 {
-		return c, fmt.Errorf("a generation record of %d bytes", len(p))
-	}
-	c.Generation = int(binary.LittleEndian.Uint32(p))
-	c.Evaluations = int64(binary.LittleEndian.Uint64(p[4:]))
-	c.Images = int64(binary.LittleEndian.Uint64(p[12:]))
-	copy(c.Digest[:], p[20:])
-	return c, nil
-}
-
 func appendSynced(b []byte, segment uint32, offset int64) []byte {
 	p := binary.LittleEndian.AppendUint32(make([]byte, 0, syncedLength), segment)
 	return appendRecord(b, typeSynced, binary.LittleEndian.AppendUint64(p, uint64(offset)))
@@ -196,37 +188,47 @@ type Part struct{ Name, Value string }
 // maxPart bounds the length of a name or value of a Part in bytes.
 const maxPart = 4 << 10
 
-func appendOrigin(b []byte, parts []Part) ([]byte, error) {
+// appendParts appends an origin or a session.
+func appendParts(b []byte, t recordType, parts []Part) ([]byte, error) {
 	var p []byte
 	for _, part := range parts {
 		for _, s := range [2]string{part.Name, part.Value} {
 			if len(s) > maxPart || !utf8.ValidString(s) {
 				return nil, fmt.Errorf("ecadx/study: origin %.40q: a value of %d bytes; at most %d of UTF-8", part.Name, len(s), maxPart)
 			}
-			p = binary.LittleEndian.AppendUint16(p, uint16(len(s)))
-			p = append(p, s...)
+			p = appendText(p, s)
 		}
 	}
 	if len(p) > maxPayload {
 		return nil, fmt.Errorf("ecadx/study: the origin has %d bytes; at most %d", len(p), maxPayload)
 	}
-	return appendRecord(b, typeOrigin, p), nil
+	return appendRecord(b, t, p), nil
 }
 
-func parseOrigin(p []byte) (parts []Part, err error) {
-	var words [2]string
-	for i := 0; len(p) > 0; i++ {
-		if len(p) < 2 || len(p) < 2+int(binary.LittleEndian.Uint16(p)) {
-			return nil, errors.New("an origin record that ends within a word")
+func appendText(p []byte, s string) []byte {
+	return append(binary.LittleEndian.AppendUint16(p, uint16(len(s))), s...)
+}
+
+// takeText reads what appendText wrote and returns what follows it.
+func takeText(p []byte) (s string, rest []byte, ok bool) {
+	if len(p) < 2 || len(p) < 2+int(binary.LittleEndian.Uint16(p)) {
+		return "", nil, false
+	}
+	n := 2 + int(binary.LittleEndian.Uint16(p))
+	return string(p[2:n]), p[n:], true
+}
+
+func parseParts(p []byte) (parts []Part, err error) {
+	for len(p) > 0 {
+		var part Part
+		var ok bool
+		if part.Name, p, ok = takeText(p); ok {
+			part.Value, p, ok = takeText(p)
 		}
-		n := 2 + int(binary.LittleEndian.Uint16(p))
-		words[i%2] = string(p[2:n])
-		p = p[n:]
-		if i%2 == 1 {
-			parts = append(parts, Part{words[0], words[1]})
-		} else if len(p) == 0 {
-			return nil, errors.New("an origin record with a name without value")
+		if !ok {
+			return nil, errors.New("a list of names and values that ends too soon")
 		}
+		parts = append(parts, part)
 	}
 	return parts, nil
 }

@@ -6,11 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"os"
+	"path"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 
 	"ecadx/ga"
@@ -39,7 +39,7 @@ type CorruptError struct {
 
 // Error names file and offset.
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("%s: damaged at byte %d: %s: restore the file from a copy, or start again in another directory",
+	return fmt.Sprintf("%s: damaged at byte %d: %s: ecadx study verify lists all damage, ecadx study repair saves what is good",
 		e.File, e.Offset, e.What)
 }
 
@@ -53,11 +53,13 @@ func (e *CorruptError) Unwrap() []error {
 
 // Options say what study is meant.
 type Options struct {
-	// Config is the canonical configuration: every default and every resolved value written out, so that equal
-	// searches have equal bytes.
+	// Config is the canonical configuration: every default and every resolved value written out, so that equal searches have equal bytes.
 	Config []byte
-	// Origin names what else scores depend on, such as the hashes of weights and prompts, each name once, in any order.
+	// Origin names what else scores depend on, such as the hashes of weights and prompts, each name once, in any order. A study goes on under
+	// the same origin only.
 	Origin []Part
+	// Session describes this process: what the log keeps about each one that writes to it, such as commit and time. Nothing depends on it.
+	Session []Part
 	// SegmentBytes is the size at which the log starts a new file; 0 means 64 MiB.
 	SegmentBytes int64
 
@@ -66,70 +68,96 @@ type Options struct {
 
 // Study is an open study directory. It implements ga.Log. It is for one goroutine at a time.
 type Study struct {
+	*index
 	dir     string
 	disk    disk
-	lock    *os.File
+	lock    io.Closer
 	limit   int64
 	resumed bool
 	dropped int64
+	session []Part
 
-	fingerprint [32]byte
-	origin      []Part
-	out         file   // the last segment
-	segment     uint32 // its number
-	size        int64  // its size
-	synced      bool   // its last record is a synced record
-	failed      error  // the error that ended writing
-
-	scores  map[schedule.Hash]*scoreList
-	reasons map[reasonKey]string
-	commits []ga.Commit
+	out    file // the last segment
+	pos    position
+	begun  bool  // this process has written to the log
+	failed error // the error that ended writing
 }
 
-type reasonKey struct {
-	hash  schedule.Hash
-	image ga.ImageID
-}
-
-// Open opens the study in dir, or begins one if dir does not exist or is empty. Errors wrap ErrLocked, ErrDrift (a
-// *DriftError that lists the keys), ErrNotStudy or ErrCorrupt (a *CorruptError with file and offset). The torn end that
-// a killed process leaves in the log is dropped; see Dropped. The caller closes the study.
+// Open opens the study in dir, or begins one if dir does not exist or is empty. Errors wrap ErrLocked, ErrDrift (a *DriftError that lists the
+// keys), ErrNotStudy or ErrCorrupt (a *CorruptError with file and offset). The torn end that a killed process leaves in the log is dropped; see
+// Dropped. The caller closes the study.
 func Open(dir string, o Options) (*Study, error) {
-	s := &Study{dir: dir, disk: o.disk, limit: o.SegmentBytes, scores: make(map[schedule.Hash]*scoreList),
-		reasons: make(map[reasonKey]string)}
+	s := newStudy(dir, o)
+	origin := slices.Clone(o.Origin)
+	slices.SortStableFunc(origin, func(a, b Part) int { return strings.Compare(a.Name, b.Name) })
+	s.origin, s.config = append([]Part{configPart(o.Config)}, origin...), o.Config
+	if err := checkDir(s.disk); err != nil {
+		return nil, s.located(err)
+	}
+	return s.enter(func(names []string) error { return s.open(names, o) })
+}
+
+// OpenExisting opens a study that has begun, under its own configuration and origin. Of the options session and segment size count.
+func OpenExisting(dir string, o Options) (*Study, error) {
+	s := newStudy(dir, o)
+	if names, err := segments(s.disk); err == nil && len(names) == 0 {
+		return nil, fmt.Errorf("%s: %w: it has no log: name the directory of a study", dir, ErrNotStudy)
+	}
+	return s.enter(func(names []string) error { return s.openLog(names) })
+}
+
+func newStudy(dir string, o Options) *Study {
+	s := &Study{index: newIndex(), dir: dir, disk: o.disk, limit: o.SegmentBytes, session: o.Session}
 	if s.disk == nil {
-		s.disk = osDisk{}
+		s.disk = newOSDisk(dir)
 	}
 	if s.limit <= 0 {
 		s.limit = 64 << 20
 	}
-	origin := slices.Clone(o.Origin)
-	slices.SortStableFunc(origin, func(a, b Part) int { return strings.Compare(a.Name, b.Name) })
-	s.origin = append([]Part{configPart(o.Config)}, origin...)
-	s.fingerprint = fingerprint(s.origin)
-	if err := checkDir(dir); err != nil {
-		return nil, err
+	return s
+}
+
+// enter takes the lock and opens the study under it.
+func (s *Study) enter(open func(names []string) error) (*Study, error) {
+	err := s.disk.MakeDir(".")
+	if err == nil {
+		s.lock, err = s.disk.Lock()
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o777); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, s.located(err)
 	}
-	var err error
-	if s.lock, err = acquireLock(filepath.Join(dir, "LOCK")); err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
+	if err = s.disk.MakeDir(logDir); err == nil {
+		s.removeTemporary()
+		var names []string
+		if names, err = segments(s.disk); err == nil {
+			err = open(names)
+		}
 	}
-	if err := s.open(o.Config); err != nil {
+	if err != nil {
 		s.lock.Close()
 		if s.out != nil {
 			s.out.Close()
 		}
-		return nil, err
+		return nil, s.located(err)
 	}
 	return s, nil
 }
 
-// checkDir returns ErrNotStudy if dir holds something that is no beginning of a study.
-func checkDir(dir string) error {
-	entries, err := os.ReadDir(dir)
+// located makes an error name the study's directory.
+func (s *Study) located(err error) error { return locate(s.dir, err) }
+
+func locate(dir string, err error) error {
+	var c *CorruptError
+	if errors.As(err, &c) {
+		c.File = filepath.Join(dir, filepath.FromSlash(c.File))
+		return err
+	}
+	return fmt.Errorf("%s: %w", dir, err)
+}
+
+// checkDir returns ErrNotStudy if a directory holds something that is no beginning of a study.
+func checkDir(d fs.FS) error {
+	entries, err := fs.ReadDir(d, ".")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -139,22 +167,22 @@ func checkDir(dir string) error {
 	foreign := ""
 	for _, e := range entries {
 		switch name := e.Name(); {
-		case name == "config.toml":
+		case name == configFile:
 			return nil
-		case name == "LOCK" || name == "log" || strings.HasSuffix(name, temporary):
+		case name == lockFile || name == logDir || strings.HasSuffix(name, temporary):
 		default:
 			foreign = name
 		}
 	}
 	if foreign != "" {
-		return fmt.Errorf("%s: %w: it holds %q but no config.toml: give an empty or a new directory", dir, ErrNotStudy, foreign)
+		return fmt.Errorf("%w: it holds %q but no config.toml: give an empty or a new directory", ErrNotStudy, foreign)
 	}
 	return nil
 }
 
 // FrozenConfig returns the configuration of the study in dir, or an error that wraps ErrNotStudy if there is none.
 func FrozenConfig(dir string) ([]byte, error) {
-	config, err := os.ReadFile(filepath.Join(dir, "config.toml"))
+	config, err := fs.ReadFile(newOSDisk(dir), configFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w: it has no config.toml: name the directory of a study", dir, ErrNotStudy)
 	}
@@ -163,65 +191,79 @@ func FrozenConfig(dir string) ([]byte, error) {
 
 // removeTemporary deletes files that a killed process was writing.
 func (s *Study) removeTemporary() {
-	for _, sub := range []string{"", "log", "schedules"} {
-		left, _ := filepath.Glob(filepath.Join(escapeGlob(s.dir), sub, "*"+temporary))
-		for _, path := range left {
-			os.Remove(path) // one that stays does no harm
+	for _, dir := range []string{".", logDir, "schedules", "samples", "inputs"} {
+		entries, _ := fs.ReadDir(s.disk, dir)
+		for _, e := range entries {
+			if strings.HasSuffix(e.Name(), temporary) {
+				s.disk.Remove(path.Join(dir, e.Name())) // one that stays does no harm
+			}
 		}
 	}
 }
 
-// escapeGlob makes a path match itself.
-func escapeGlob(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
-}
-
-// open reads the study under the lock.
-func (s *Study) open(config []byte) error {
-	s.removeTemporary()
-	path := filepath.Join(s.dir, "config.toml")
-	frozen, err := os.ReadFile(path)
-	segments, listErr := s.segments()
+// open reads the study under the lock, or begins it.
+func (s *Study) open(names []string, o Options) error {
+	frozen, err := fs.ReadFile(s.disk, configFile)
 	switch {
-	case listErr != nil:
-		return listErr
-	case err == nil && len(segments) > 0:
-		if err := s.checkConfig(path, frozen, config, segments[0]); err != nil {
+	case err == nil && len(names) > 0:
+		wanted := s.origin
+		s.origin, s.config = nil, nil
+		if err := s.openLog(names); err != nil {
 			return err
 		}
+		return s.checkOrigin(frozen, o.Config, wanted)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
-	case len(segments) > 0:
-		return &CorruptError{File: path, What: "the file is missing", cause: err}
-	default:
-		// New, or killed before the log began: nothing depends on the configuration yet.
-		if err := replaceFile(s.disk, path, config); err != nil {
-			return err
-		}
-		if err := s.disk.SyncDir(filepath.Dir(filepath.Clean(s.dir))); err != nil {
-			return err
-		}
+	case len(names) > 0:
+		return &CorruptError{File: configFile, What: "the file is missing", cause: err}
 	}
-	s.resumed = len(segments) > 0
-	return s.openLog(segments)
-}
-
-// checkConfig compares the frozen configuration with the present one and with the origin in the log.
-func (s *Study) checkConfig(path string, frozen, config []byte, first string) error {
-	origin, err := readOrigin(first)
-	if err != nil {
+	// New, or killed before the log began: nothing depends on the configuration yet.
+	if err := replaceFile(s.disk, configFile, o.Config); err != nil {
 		return err
 	}
-	if len(origin) == 0 || origin[0] != configPart(frozen) {
-		return &CorruptError{File: path, What: "it is not the configuration that the study was begun with"}
+	s.fingerprint = fingerprint(s.origin)
+	s.pos.ended = true
+	return s.newSegment()
+}
+
+// openLog reads the log and opens its last segment for appending.
+func (s *Study) openLog(names []string) error {
+	var err error
+	s.resumed = true
+	if s.pos, err = s.read(s.disk, names); err != nil {
+		return err
+	}
+	s.dropped = s.pos.torn
+	if s.pos.ended {
+		return s.newSegment()
+	}
+	if s.out, err = s.disk.OpenAppend(segmentName(s.pos.segment)); err != nil {
+		return err
+	}
+	if s.dropped > 0 {
+		if err := s.out.Truncate(s.pos.size); err != nil {
+			return err
+		}
+	}
+	if closed(s.disk) {
+		return nil
+	}
+	// The process that wrote the tail may have been killed before it synced.
+	return s.out.Sync()
+}
+
+// checkOrigin compares the frozen configuration with the present one and with the origin in the log.
+func (s *Study) checkOrigin(frozen, config []byte, wanted []Part) error {
+	if !bytes.Equal(frozen, s.config) {
+		return &CorruptError{File: configFile, What: "it is not the configuration that the study was begun with"}
 	}
 	var diff []Difference
 	if !bytes.Equal(frozen, config) {
 		if diff = compareConfigs(frozen, config); len(diff) == 0 {
-			diff = []Difference{{"config.toml", fmt.Sprintf("%d bytes", len(frozen)), fmt.Sprintf("%d bytes of other layout", len(config))}}
+			diff = []Difference{{configFile, fmt.Sprintf("%d bytes", len(frozen)), fmt.Sprintf("%d bytes of other layout", len(config))}}
 		}
 	}
-	diff = append(diff, compareParts(origin[1:], s.origin[1:])...)
+	diff = append(diff, compareParts(s.origin[1:], wanted[1:])...)
 	if len(diff) > 0 {
 		return &DriftError{Dir: s.dir, Differences: diff}
 	}
@@ -253,94 +295,49 @@ func (s *Study) Resumed() bool { return s.resumed }
 func (s *Study) Dropped() int64 { return s.dropped }
 
 // Scores returns how many scores the log holds.
-func (s *Study) Scores() int {
-	n := 0
-	for _, l := range s.scores {
-		l.tidy()
-		n += len(l.images)
-	}
-	return n
-}
+func (s *Study) Scores() int { return s.count() }
 
 // Generations returns how many generations the log holds.
-func (s *Study) Generations() int { return len(s.commits) }
+func (s *Study) Generations() int { return s.generations() }
 
 // Fingerprint returns the hash of configuration and origin.
 func (s *Study) Fingerprint() [32]byte { return s.fingerprint }
 
-// Close marks the log as complete, and gives up files and lock. The study must not be used afterwards.
+// Changed lists what is other about this process than about the last one that wrote, among the parts that both name.
+func (s *Study) Changed() []Difference {
+	if len(s.sessions) == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(compareParts(s.sessions[len(s.sessions)-1].Parts, s.session), func(d Difference) bool { return d.Study == "" || d.Now == "" })
+}
+
+// Score implements ga.Log.
+func (s *Study) Score(h schedule.Hash, image ga.ImageID) (ga.Score, bool) { return s.score(h, image) }
+
+// Snapshot implements ga.Log.
+func (s *Study) Snapshot(generation int) (*ga.Snapshot, bool) {
+	if generation < 0 || generation >= len(s.snapshots) {
+		return nil, false
+	}
+	return s.snapshots[generation], true
+}
+
+// Close marks where the log ends, and gives up files and lock. The study must not be used afterwards.
 func (s *Study) Close() error {
 	var err error
-	if s.failed == nil && !s.synced {
-		err = s.write(appendSynced(nil, s.segment, s.size))
-		s.synced = err == nil
+	if s.failed == nil && !closed(s.disk) {
+		if !s.pos.synced {
+			err = s.write(appendSynced(nil, s.pos.segment, s.pos.size))
+		}
+		if err == nil {
+			err = replaceFile(s.disk, endFile, endText(s.pos))
+		}
 	}
 	if s.out != nil {
 		err = errors.Join(err, s.out.Close())
 	}
-	return errors.Join(err, s.lock.Close())
-}
-
-// Score implements ga.Log.
-func (s *Study) Score(h schedule.Hash, image ga.ImageID) (ga.Score, bool) {
-	list := s.scores[h]
-	if list == nil {
-		return ga.Score{}, false
+	if err = errors.Join(err, s.lock.Close()); err != nil {
+		return s.located(err)
 	}
-	v, ok := list.get(image)
-	if ok && v != v {
-		return ga.Score{Invalid: s.reasons[reasonKey{h, image}]}, true
-	}
-	return ga.Score{Value: v}, ok
-}
-
-// scoreList holds the scores of one schedule; NaN stands for an invalid score. It takes 12 bytes a score, less than its
-// record in the log.
-type scoreList struct {
-	images []ga.ImageID
-	values []float64
-	// unsorted says that images must be sorted before they are searched. Scores arrive nearly always in image order.
-	unsorted bool
-}
-
-// Len, Less and Swap sort by image.
-func (l *scoreList) Len() int           { return len(l.images) }
-func (l *scoreList) Less(i, j int) bool { return l.images[i] < l.images[j] }
-func (l *scoreList) Swap(i, j int) {
-	l.images[i], l.images[j] = l.images[j], l.images[i]
-	l.values[i], l.values[j] = l.values[j], l.values[i]
-}
-
-// add appends a score. Of several scores of an image the first added is the one that get returns.
-func (l *scoreList) add(image ga.ImageID, v float64) {
-	if n := len(l.images); n > 0 && l.images[n-1] >= image {
-		l.unsorted = true
-	}
-	l.images = append(l.images, image)
-	l.values = append(l.values, v)
-}
-
-// tidy sorts the list and drops repeated images.
-func (l *scoreList) tidy() {
-	if !l.unsorted {
-		return
-	}
-	sort.Stable(l)
-	n := 0
-	for i, image := range l.images {
-		if i == 0 || image != l.images[n-1] {
-			l.images[n], l.values[n] = image, l.values[i]
-			n++
-		}
-	}
-	l.images, l.values, l.unsorted = l.images[:n], l.values[:n], false
-}
-
-func (l *scoreList) get(image ga.ImageID) (float64, bool) {
-	l.tidy()
-	i, ok := slices.BinarySearch(l.images, image)
-	if !ok {
-		return 0, false
-	}
-	return l.values[i], true
+	return nil
 }
