@@ -163,12 +163,12 @@ func (e *evolution) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	st, err := study.Open(e.dir, study.Options{Config: p.cfg.freeze(), Origin: origin})
+	st, err := study.Open(e.dir, study.Options{Config: p.cfg.freeze(), Origin: origin, Session: p.sessionParts()})
 	if err != nil {
 		return e.studyError(err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	if err := e.keepInputs(); err != nil {
+	if err := e.keepInputs(st); err != nil {
 		return err
 	}
 	e.announce(st)
@@ -181,7 +181,7 @@ func (e *evolution) run(ctx context.Context) (err error) {
 		return badModel(err)
 	}
 	if p.cfg.Search.Mode == ga.ModeECADX.String() && p.cfg.Seeds.Dynamic > 0 {
-		dynamic, err := e.dynamicSeeds(ctx, evaluator, search, cost)
+		dynamic, err := e.dynamicSeeds(ctx, st, evaluator, search, cost)
 		if err != nil {
 			return err
 		}
@@ -227,19 +227,19 @@ func (e *evolution) studyError(err error) error {
 }
 
 // keepInputs puts copies of the files that the configuration names into the study.
-func (e *evolution) keepInputs() error {
-	p, in := e.plan, inputs{e.dir, true}
+func (e *evolution) keepInputs(st *study.Study) error {
+	p := e.plan
 	if p.cfg.Prompts.File != "" {
 		var b bytes.Buffer
 		if err := writeJSON(&b, p.prompts); err != nil {
 			return err
 		}
-		if err := writeFile(in.prompts(""), b.Bytes()); err != nil {
+		if err := st.WriteFile(inputsFolder+"/"+keptPrompts, b.Bytes()); err != nil {
 			return err
 		}
 	}
 	for i, f := range p.seedFiles {
-		if err := writeFile(in.seed(i, ""), f.Bytes()); err != nil {
+		if err := st.WriteFile(inputsFolder+"/"+keptSeedFile(i), f.Bytes()); err != nil {
 			return err
 		}
 	}
@@ -255,6 +255,11 @@ func (e *evolution) announce(st *study.Study) {
 	}
 	e.remark(e.env, "ecadx: study %s %s: %s on %s, %s, %d cores; %d prompts searched on, %d held out", e.dir, what, p.cfg.Model.Path, p.cfg.Model.Device, p.cfg.Model.DType,
 		len(p.session.Workers), p.cfg.Prompts.Count, p.cfg.Prompts.HeldOut)
+	for _, d := range st.Changed() {
+		if d.Key == "commit" {
+			e.remark(e.env, "ecadx: the study was written by commit %s, this is %s: scores may differ", d.Study, d.Now)
+		}
+	}
 	if n := st.Dropped(); n > 0 {
 		e.remark(e.env, "ecadx: the last %d bytes of the log were written by a process that was killed: they are dropped and done again", n)
 	}
@@ -292,7 +297,7 @@ func (e *evolution) finish(ctx context.Context, st *study.Study, res *ga.Result,
 		return err
 	}
 	front := study.NewFront(res, c.Objectives.Quality, c.Objectives.Cost)
-	if err := e.plan.drawStrip(ctx, e.dir, front, run); err != nil {
+	if err := e.plan.drawStrip(ctx, st, front, run); err != nil {
 		return err
 	}
 	if err := st.WriteRun(run); err != nil {

@@ -56,10 +56,15 @@ type inputs struct {
 // inputsFolder is where a study keeps copies of its prompt and seed files, so that it can be moved and go on.
 const inputsFolder = "inputs"
 
+// Files of that folder.
+const keptPrompts = "prompts.json"
+
+func keptSeedFile(i int) string { return fmt.Sprintf("seed-%03d.json", i) }
+
 func (in inputs) prompts(file string) string {
 	switch {
 	case in.kept:
-		return filepath.Join(in.dir, inputsFolder, "prompts.json")
+		return filepath.Join(in.dir, inputsFolder, keptPrompts)
 	case filepath.IsAbs(file):
 		return file
 	}
@@ -69,7 +74,7 @@ func (in inputs) prompts(file string) string {
 func (in inputs) seed(i int, file string) string {
 	switch {
 	case in.kept:
-		return filepath.Join(in.dir, inputsFolder, fmt.Sprintf("seed-%03d.json", i))
+		return filepath.Join(in.dir, inputsFolder, keptSeedFile(i))
 	case filepath.IsAbs(file):
 		return file
 	}
@@ -373,8 +378,12 @@ func (p *searchPlan) origin() ([]study.Part, error) {
 			fmt.Fprintf(schedules, "%d:%s%v", len(n.Name), n.Name, n.Schedule.Hash())
 		}
 	}
-	return []study.Part{{Name: "weights", Value: weights}, {Name: "prompts", Value: hex.EncodeToString(prompts.Sum(nil))},
-		{Name: "schedules", Value: hex.EncodeToString(schedules.Sum(nil))}}, nil
+	parts, err := p.surroundings()
+	if err != nil {
+		return nil, err
+	}
+	return append(parts, []study.Part{{Name: "weights", Value: weights}, {Name: "prompts", Value: hex.EncodeToString(prompts.Sum(nil))},
+		{Name: "schedules", Value: hex.EncodeToString(schedules.Sum(nil))}}...), nil
 }
 
 // Files of a snapshot that decide what a model computes, besides its weights.

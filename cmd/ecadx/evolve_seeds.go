@@ -10,14 +10,12 @@ import (
 
 	"ecadx/bench"
 	"ecadx/ga"
+	"ecadx/ga/study"
 	"ecadx/schedule"
 )
 
 // driftImages is how many search images the drift of the outputs is taken from.
 const driftImages = 8
-
-// maxDynamicFile bounds the file of a study that keeps its dynamic seeds.
-const maxDynamicFile = 64 << 20
 
 // keptSeed is a seed in the file.
 type keptSeed struct {
@@ -27,9 +25,8 @@ type keptSeed struct {
 
 // dynamicSeeds measures how far outputs drift and returns the schedules that follow from it. A study keeps them, so that it goes on with the
 // very same ones.
-func (e *evolution) dynamicSeeds(ctx context.Context, evaluator *bench.Evaluator, search ga.Config, cost ga.CostModel) ([]ga.Named, error) {
-	path := filepath.Join(e.dir, inputsFolder, "dynamic.json")
-	kept, err := e.keptSeeds(path)
+func (e *evolution) dynamicSeeds(ctx context.Context, st *study.Study, evaluator *bench.Evaluator, search ga.Config, cost ga.CostModel) ([]ga.Named, error) {
+	kept, err := keptSeeds(st)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return kept, err
 	}
@@ -50,12 +47,16 @@ func (e *evolution) dynamicSeeds(ctx context.Context, evaluator *bench.Evaluator
 	if err != nil {
 		return nil, err
 	}
-	return seeds, e.keepSeeds(path, seeds)
+	return seeds, keepSeeds(st, seeds)
 }
 
+// keptDynamic is the file of a study with its dynamic seeds.
+const keptDynamic = inputsFolder + "/dynamic.json"
+
 // keptSeeds reads what keepSeeds wrote.
-func (e *evolution) keptSeeds(path string) ([]ga.Named, error) {
-	data, err := readLimited(path, maxDynamicFile)
+func keptSeeds(st *study.Study) ([]ga.Named, error) {
+	path := filepath.Join(st.Dir(), filepath.FromSlash(keptDynamic))
+	data, err := st.ReadFile(keptDynamic)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +75,7 @@ func (e *evolution) keptSeeds(path string) ([]ga.Named, error) {
 	return seeds, nil
 }
 
-func (e *evolution) keepSeeds(path string, seeds []ga.Named) error {
+func keepSeeds(st *study.Study, seeds []ga.Named) error {
 	list := make([]keptSeed, len(seeds))
 	for i, s := range seeds {
 		f, err := schedule.NewFile(s.Schedule, schedule.FileOptions{Name: s.Name})
@@ -87,7 +88,7 @@ func (e *evolution) keepSeeds(path string, seeds []ga.Named) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(path, data)
+	return st.WriteFile(keptDynamic, data)
 }
 
 // seedEntry is a seed in seeds.json.

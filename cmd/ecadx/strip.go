@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	"math"
@@ -80,8 +81,12 @@ func (o *options) strip(c *cli.Context, dir string) error {
 		return err
 	}
 	defer p.close()
+	st, err := study.OpenExisting(dir, study.Options{Session: p.sessionParts()})
+	if err != nil {
+		return err
+	}
 	run := &runReport{}
-	if err := p.drawStrip(c.Context, dir, front, run); err != nil {
+	if err := errors.Join(p.drawStrip(c.Context, st, front, run), st.Close()); err != nil {
 		return err
 	}
 	if o.output == asJSON {
@@ -95,14 +100,14 @@ func (o *options) strip(c *cli.Context, dir string) error {
 }
 
 // drawStrip writes samples/strip.png: uncached and schedules of the front side by side, one row per held-out prompt.
-func (p *searchPlan) drawStrip(ctx context.Context, dir string, f *study.Front, run *runReport) error {
+func (p *searchPlan) drawStrip(ctx context.Context, st *study.Study, f *study.Front, run *runReport) error {
 	none, err := schedule.New(p.shape)
 	if err != nil {
 		return err
 	}
 	schedules, columns := []*schedule.Schedule{none}, []string{"uncached" + qualityLabel(f.Uncached)}
 	for _, e := range stripEntries(f) {
-		r, err := resolveSchedule(filepath.Join(dir, filepath.FromSlash(e.File)), p.shape)
+		r, err := resolveSchedule(filepath.Join(st.Dir(), filepath.FromSlash(e.File)), p.shape)
 		if err != nil {
 			return err
 		}
@@ -143,7 +148,7 @@ func (p *searchPlan) drawStrip(ctx context.Context, dir string, f *study.Front, 
 		return err
 	}
 	run.Samples = []string{filepath.ToSlash(stripPath)}
-	return writeFile(filepath.Join(dir, stripPath), data)
+	return st.WriteFile(filepath.ToSlash(stripPath), data)
 }
 
 func qualityLabel(e study.FrontEntry) string {
