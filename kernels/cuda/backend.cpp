@@ -28,7 +28,7 @@ BindFunction bind_function(Opcode code) {
     case Opcode::kGroupNorm: return bind_group_norm;
     case Opcode::kUpsample: return bind_upsample;
     case Opcode::kPermute: return bind_permute;
-    case Opcode::kQkNormRope: return nullptr;
+    case Opcode::kQkNormRope: return bind_qk_norm_rope;
   }
   return nullptr;
 }

@@ -205,5 +205,6 @@ Status bind_conv2d(const Binder&, std::unique_ptr<Kernel>*);
 Status bind_group_norm(const Binder&, std::unique_ptr<Kernel>*);
 Status bind_upsample(const Binder&, std::unique_ptr<Kernel>*);
 Status bind_permute(const Binder&, std::unique_ptr<Kernel>*);
+Status bind_qk_norm_rope(const Binder&, std::unique_ptr<Kernel>*);
 
 }  // namespace ecad::cuda

@@ -7,6 +7,7 @@
 
 #include "../cpu/cpuid.h"
 #include "op_case.inc"
+#include "head_case.h"
 
 namespace {
 
@@ -234,27 +235,6 @@ void test_chain(const Suite& check) {
   c.name += " in place";
   c.alias = 0;
   check(c);
-}
-
-struct HeadShape {
-  int64_t b, n, heads, dim;
-  DType q, k, w, rope, y;
-  bool fused, in_place;
-};
-
-Case qk_norm_rope_case(const HeadShape& s) {
-  Case c(label("qk_norm_rope", {s.b, s.n, s.heads, s.dim, static_cast<int64_t>(s.q), static_cast<int64_t>(s.k), static_cast<int64_t>(s.w), static_cast<int64_t>(s.rope),
-                                static_cast<int64_t>(s.y), s.fused, s.in_place}), Opcode::kQkNormRope);
-  const int64_t width = s.heads * s.dim;
-  c.depth = static_cast<double>(s.dim);
-  c.attr = {static_cast<int32_t>(s.heads), static_cast<int32_t>(s.dim), 0, 0, 0, 0, 0, 0};
-  c.fattr[0] = 1e-6;
-  for (const DType t : {s.q, s.k}) c.input({s.b, s.n, width}, t, 3, s.fused ? 2 * width : 0, s.fused ? 5 : 0);
-  for (int i = 0; i < 2; ++i) c.weight({s.dim}, s.w);
-  c.input({s.n, s.dim}, s.rope, 1, s.fused ? 2 : 0);
-  for (int i = 0; i < 2; ++i) c.output({s.b, s.n, width}, s.y, s.fused ? 2 * width : 0, s.fused ? 5 : 0);
-  if (s.in_place) c.alias = 0;
-  return c;
 }
 
 void test_qk_norm_rope(const Suite& check) {

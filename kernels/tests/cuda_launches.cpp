@@ -4,6 +4,7 @@
 
 #include "../cuda/emu/emulator.h"
 #include "op_case.inc"
+#include "head_case.h"
 
 namespace {
 
@@ -118,6 +119,7 @@ int main() {
       for (const DType t : {F, H}) ok = run(attention(128, keys, 2, dim, t), *cuda) && ok;
   for (const int64_t width : {144, 1152, 3072})
     for (const DType t : {F, H}) ok = run(chain(64, width, t), *cuda) && ok;
+  for (const int64_t dim : {128, 256}) ok = run(qk_norm_rope_case({1, 64, 24, dim, H, H, F, F, H, false, false}), *cuda) && ok;
   for (const DType t : {F, H}) ok = run(copy(t), *cuda) && run(conv(32, t), *cuda) && run(group_norm(t), *cuda) && ok;
   for (const auto& [name, l] : lines) std::printf("%s\t%u\t%u\t%llu\t%llu\n", name.c_str(), l.threads, l.smem, static_cast<unsigned long long>(l.bytes), static_cast<unsigned long long>(l.macs));
   return ok && !lines.empty() ? 0 : 1;

@@ -1,8 +1,9 @@
-// Row opcodes of the CUDA backend against the reference: chain, copy, unary, add, lincomb, permute, upsample, unpatchify, embeddings.
+// Row opcodes of the CUDA backend against the reference: chain, qk_norm_rope, copy, unary, add, lincomb, permute, upsample, unpatchify, embeddings.
 #include <algorithm>
 
 #include "op_case.inc"
 #include "cuda_watch.inc"
+#include "head_case.h"
 
 namespace {
 
@@ -89,6 +90,33 @@ void test_chain_bytes(Backend& cuda) {
     check_count(chain, cuda, "bytes asked for", &Watch::asked, static_cast<uint64_t>(b * n * c * (4 + 2 * terms) + vectors + 12));
     check_count(chain, cuda, "bytes written", &Watch::written, static_cast<uint64_t>(b * n * c * (4 + 2)));
   }
+}
+
+// ---- queries and keys --------------------------------------------------------------------------------------------------
+
+void test_qk_norm_rope(const Backends& cuda, Backend& reference) {
+  const auto check = [&](const HeadShape& s) { check_quiet(qk_norm_rope_case(s), cuda, reference); };
+  for (const DType t : {F, H}) {
+    // heads shorter than a vector, of parts of half warps, of one and of several vectors a thread, up to the longest
+    for (const int64_t dim : {2, 6, 8, 14, 16, 72, 120, 126, 128, 130, 136, 256, 384, 510, 512}) check({2, 3, 3, dim, t, t, H, F, t, dim % 4 == 2, false});
+    // fewer heads than half warps, as many, one more, FLUX's
+    for (const int64_t heads : {1, 2, 15, 16, 17, 24}) check({1, 2, heads, 128, t, t, F, F, t, true, heads % 2 == 0});
+    for (const int64_t n : {1, 33}) check({3, n, 2, 32, t, t, t, F, t, true, true});
+  }
+  for (const DType x : {F, H})
+    for (const DType k : {F, H})
+      for (const DType rope : {F, H}) check({2, 4, 2, 40, x, k, x, rope, k, false, false});
+  Case c = qk_norm_rope_case({1, 2, 2, 16, F, F, F, F, F, false, false});  // a head of zeros stays one
+  std::fill_n(c.in[0].values.begin(), 16, 0.0);
+  check_quiet(c, cuda, reference);
+}
+
+// The formula of qk_norm_rope.cuh.
+void test_qk_norm_rope_bytes(Backend& cuda) {
+  const int64_t b = 2, n = 3, heads = 24, dim = 128;
+  const Case c = qk_norm_rope_case({b, n, heads, dim, H, H, F, F, H, false, false});
+  check_count(c, cuda, "bytes asked for", &Watch::asked, static_cast<uint64_t>(b * n * heads * dim * 4 + b * n * 16 * 3 * dim * 4 + 12));
+  check_count(c, cuda, "bytes written", &Watch::written, static_cast<uint64_t>(b * n * heads * dim * 4));
 }
 
 // ---- element by element ------------------------------------------------------------------------------------------------
@@ -306,11 +334,14 @@ void test_refusals(Backend& cuda) {
   }
   Case rows = chain_case({1, 1, 8200, 1, 1, F, F, F, F, Norm::kLayer, false, false, true, true});
   expect_error(cuda, rows, ECAD_UNSUPPORTED, "8200");
+  expect_error(cuda, qk_norm_rope_case({1, 1, 1, 514, F, F, F, F, F, false, false}), ECAD_UNSUPPORTED, "514");
 }
 
 void body(const Backends& cuda, Backend& reference) {
   test_chain(cuda, reference);
   test_chain_bytes(*cuda[0]);
+  test_qk_norm_rope(cuda, reference);
+  test_qk_norm_rope_bytes(*cuda[0]);
   test_map(cuda, reference);
   test_moves(cuda, reference);
   test_lincomb(cuda, reference);
