@@ -138,7 +138,9 @@ test-c: sanitize ## the library's own tests, under ASan and UBSan
 	@cmake --build $(BUILD)/sanitize -j $(JOBS)
 	@cd $(BUILD)/sanitize && ctest -j $(JOBS) --output-on-failure
 
+# The test of report.html is skipped where there is no Chromium and none can be installed.
 test-go: $(BUILD)/ecadx
+	-@sh scripts/deps.sh chromium
 	$(GO) test ./...
 
 # Installs into a folder outside the tree and works there, as a user of libecad would; see the script.

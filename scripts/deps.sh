@@ -1,5 +1,5 @@
 #!/bin/sh
-# deps.sh [fuzz] [valgrind]: finds what the build (and those checks) need; on a Debian-like machine installs what is missing (and says so),
+# deps.sh [fuzz] [valgrind] [chromium]: finds what the build (and those checks) need; on a Debian-like machine installs what is missing (and says so),
 # elsewhere says what to install.
 set -eu
 
@@ -23,6 +23,7 @@ for extra in "$@"; do
 		echo 'int LLVMFuzzerTestOneInput() { return 0; }' | clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null || missing="$missing libclang-rt-14-dev"
 		;;
 	valgrind) need valgrind valgrind ;;
+	chromium) need chromium chromium ;;
 	esac
 done
 [ -n "$missing" ] || exit 0

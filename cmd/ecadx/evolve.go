@@ -24,7 +24,8 @@ func evolveCommand() *cli.Command {
 		UsageText: "ecadx evolve [CONFIG.toml] [--out DIR] [flags]",
 		CustomHelpTemplate: commandHelp(`Without a configuration it searches the miniature with the defaults that ecadx init writes. Ctrl-C finishes the batch at work, saves
 and leaves with 130; a second Ctrl-C stops at once. The same command again goes on and ends with the same front. Flags that are given
-win over the configuration. The study holds config.toml, log/, front.json, front.svg, run.json, schedules/ and samples/.`,
+win over the configuration. The study holds config.toml, log/, front.json, front.svg, report.html, run.json,
+schedules/ and samples/.`,
 			"ecadx evolve --out study", "ecadx evolve config.toml --check", "ecadx evolve --resume --out study"),
 		Flags: append(commonFlags(flagModel, flagDevice, flagDType, flagThreads, flagResolution, flagSteps, flagGuidance, flagJSON, flagQuiet, flagCheckFinite),
 			&cli.Int64Flag{Name: flagSeed, Usage: "seed `S` of the search", DefaultText: "the configuration's"},
@@ -209,9 +210,9 @@ func (e *evolution) run(ctx context.Context) (err error) {
 	if err != nil {
 		return badModel(err)
 	}
-	report := show.report(st, res)
-	report.Device, report.DType, report.Batch = p.cfg.Model.Device, p.cfg.Model.DType, p.cfg.Model.Batch
-	return e.finish(ctx, st, res, report)
+	run := show.report(st, res)
+	run.Device, run.DType, run.Batch = p.cfg.Model.Device, p.cfg.Model.DType, p.cfg.Model.Batch
+	return e.finish(ctx, st, res, run)
 }
 
 // studyError tells a foreign directory from a study that cannot go on.
@@ -302,6 +303,16 @@ func (e *evolution) finish(ctx context.Context, st *study.Study, res *ga.Result,
 	}
 	if err := st.WriteRun(run); err != nil {
 		return err
+	}
+	if len(front.Front) > 0 {
+		w := pageWriter{options: e.options, env: e.env, dir: e.dir, front: front, cfg: c, plan: e.plan, prompts: reportPrompts}
+		text, err := w.page(ctx)
+		if err != nil {
+			return err
+		}
+		if err := st.WriteFile(reportName, text); err != nil {
+			return err
+		}
 	}
 	if e.output == asJSON {
 		return writeJSON(e.env.stdout, struct {

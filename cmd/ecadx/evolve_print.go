@@ -77,7 +77,11 @@ func printFront(w io.Writer, program, dir string, f *study.Front, p *searchPlan)
 	if f.HeldOut.Prompts > 0 {
 		fmt.Fprintf(&b, "; held out %.4f and %.4f", f.HeldOut.Hypervolume, f.HeldOut.SeedsHypervolume)
 	}
-	fmt.Fprintf(&b, "\n\nLook at %s and %s. Try next:\n", filepath.Join(dir, "front.svg"), filepath.Join(dir, stripPath))
+	fmt.Fprintf(&b, "\n")
+	for _, l := range wrap(f.Verdict().Text(f.BaselineName), 110) {
+		fmt.Fprintf(&b, "  %s\n", l)
+	}
+	fmt.Fprintf(&b, "\nLook at %s and %s. Try next:\n", filepath.Join(dir, reportName), filepath.Join(dir, stripPath))
 	if pick := stripEntries(f); len(pick) > 0 {
 		e := pick[len(pick)/2]
 		model := ""

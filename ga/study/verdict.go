@@ -77,7 +77,11 @@ func (v Verdict) Text(name func(hash string) string) string {
 	list := func(c []FrontComparison) string {
 		var names []string
 		for _, x := range c {
-			names = append(names, fmt.Sprintf("%s by %.4g (%.4g to %.4g)", name(x.Baseline), x.Difference, x.CI95[0], x.CI95[1]))
+			if x.Baseline == x.Front {
+				names = append(names, name(x.Baseline)+" (which is part of it)")
+			} else {
+				names = append(names, fmt.Sprintf("%s (%+.4g, %.4g to %.4g)", name(x.Baseline), x.Difference, x.CI95[0], x.CI95[1]))
+			}
 		}
 		return strings.Join(names, ", ")
 	}

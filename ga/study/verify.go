@@ -194,7 +194,7 @@ func (v *Verification) verifyFile(x *index, name string, data []byte, whole bool
 // ours reports whether a study writes files of this name.
 func ours(name string) bool {
 	switch name {
-	case frontFile, "front.svg", "run.json", "front.csv", "history.csv", "evaluations.csv":
+	case frontFile, "front.svg", "report.html", "run.json", "front.csv", "history.csv", "evaluations.csv":
 		return true
 	}
 	dir, _, inside := strings.Cut(name, "/")

@@ -38,6 +38,7 @@ var rules = []rule{
 	{"dit", []string{"dit", "schedule", "cgo"}, nil, "models: no search, no measuring, no command line"},
 	{"ga", []string{"ga", "schedule"}, []string{"gonum.org/v1/gonum", "golang.org/x/sys"}, "the search never sees an engine: it is handed an Evaluator"},
 	{"bench", []string{"bench", "dit", "schedule", "cgo", "ga"}, []string{"gonum.org/v1/gonum"}, "measuring: no command line"},
+	{"bench/page", []string{"ga", "schedule"}, nil, "a page about a study: it makes no pictures, it is given them"},
 	{"bench/gpucheck", []string{"dit/safetensors"}, []string{"github.com/klauspost/compress"}, "a program for machines without anything else: it starts the command and the tests, it links no engine"},
 	{"cmd/ecadx", []string{"cmd", "bench", "cgo", "dit", "ga", "schedule"}, []string{"github.com/urfave/cli/v2", "github.com/BurntSushi/toml", "github.com/schollz/progressbar/v3", "golang.org/x"}, "the command wires all of it; nothing imports it"},
 	{"internal", nil, nil, "checks of the repository"},
