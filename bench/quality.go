@@ -18,7 +18,7 @@ type Quality interface {
 }
 
 // Qualities lists the names that ParseQuality knows.
-func Qualities() []string { return []string{"scene", "psnr"} }
+func Qualities() []string { return []string{"scene", "psnr", "ssim"} }
 
 // ParseQuality finds a quality by its name in a configuration.
 func ParseQuality(name string) (Quality, error) {
@@ -27,8 +27,10 @@ func ParseQuality(name string) (Quality, error) {
 		return sceneQuality{}, nil
 	case "psnr":
 		return psnrQuality{}, nil
+	case "ssim":
+		return ssimQuality{}, nil
 	}
-	return nil, fmt.Errorf("quality %q: use scene (prompts of the miniature's grammar) or psnr (any model)", name)
+	return nil, fmt.Errorf("quality %q: use scene (prompts of the miniature's grammar), psnr or ssim (any model)", name)
 }
 
 // sceneQuality is the smooth score of package mini: does the picture show what its caption says?

@@ -58,7 +58,7 @@ type searchSection struct {
 }
 
 type objectiveSection struct {
-	Quality   string   `toml:"quality" doc:"scene: does the picture show its caption (prompts of the miniature's grammar); psnr: decibels to the uncached picture (any model)."`
+	Quality   string   `toml:"quality" doc:"scene: does the picture show its caption (prompts of the miniature's grammar); psnr: decibels to the uncached picture, ssim: structural similarity to it\n(any model)."`
 	Cost      string   `toml:"cost" doc:"macs: multiply-accumulates by the reference's rule; flops: everything counted; latency: measured at the start."`
 	Baselines []string `toml:"baselines" doc:"What the front is compared with: heuristics, and runs with fewer steps and no caching (steps:10, or steps:0.5 for half of them)."`
 }

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"image"
 	"image/png"
+	"unicode/utf8"
 )
 
 // textChunk is a remark inside a PNG file: a keyword of 1 to 79 Latin-1 characters and any text.
@@ -35,6 +36,42 @@ func encodePNG(picture image.Image, text []textChunk) ([]byte, error) {
 		}
 	}
 	return append(out, plain[afterHeader:]...), nil
+}
+
+// pngTexts reads the text chunks of a PNG file that are not compressed, by keyword; of several with one keyword the first counts. What is no
+// PNG file has none.
+func pngTexts(data []byte) map[string]string {
+	out := map[string]string{}
+	if len(data) < afterHeader || string(data[1:4]) != "PNG" {
+		return out
+	}
+	for rest := data[8:]; len(rest) >= 12; {
+		n := int64(binary.BigEndian.Uint32(rest))
+		if n > int64(len(rest)-12) {
+			return out
+		}
+		kind, body := string(rest[4:8]), rest[8:8+n]
+		rest = rest[12+n:]
+		key, text, ok := bytes.Cut(body, []byte{0})
+		switch {
+		case !ok:
+			continue
+		case kind == "iTXt": // compression, method, language, translated keyword
+			if len(text) < 2 || text[0] != 0 {
+				continue
+			}
+			_, text, _ = bytes.Cut(text[2:], []byte{0})
+			if _, text, ok = bytes.Cut(text, []byte{0}); !ok || !utf8.Valid(text) {
+				continue
+			}
+		case kind != "tEXt":
+			continue
+		}
+		if _, known := out[string(key)]; !known {
+			out[string(key)] = string(text)
+		}
+	}
+	return out
 }
 
 func appendChunk(out []byte, kind string, data []byte) []byte {
