@@ -16,9 +16,10 @@ type Family uint8
 const (
 	DPMSolver Family = iota // DPM-Solver++ multistep
 	DDIM
+	FlowMatch // Euler steps along the flow
 )
 
-var families = []string{"DPMSolverMultistepScheduler", "DDIMScheduler"}
+var families = []string{"DPMSolverMultistepScheduler", "DDIMScheduler", "FlowMatchEulerDiscreteScheduler"}
 
 // Spacing is how timesteps are spread over the training range.
 type Spacing uint8
@@ -47,14 +48,15 @@ var betaSchedules = []string{"linear", "scaled_linear", "squaredcos_cap_v2"}
 // Prediction is what the model's output means.
 type Prediction uint8
 
-// The predictions: the noise, the velocity alpha*noise - sigma*x0, or x0 itself.
+// The predictions: the noise, the velocity alpha*noise - sigma*x0, x0 itself, or the velocity noise - x0 of a flow.
 const (
 	Epsilon Prediction = iota
 	Velocity
 	SampleX0
+	FlowVelocity // FlowMatch alone
 )
 
-var predictions = []string{"epsilon", "v_prediction", "sample"}
+var predictions = []string{"epsilon", "v_prediction", "sample", "flow_prediction"}
 
 // SolverType is the variant of the second-order update.
 type SolverType uint8
@@ -106,7 +108,7 @@ func nameOf[E ~uint8](names []string, e E) string {
 	return fmt.Sprintf("invalid(%d)", e)
 }
 
-// Config is a scheduler configuration, checked by Validate. Start from DefaultDPMSolver, DefaultDDIM or ParseConfig.
+// Config is a scheduler configuration, checked by Validate. Start from DefaultDPMSolver, DefaultDDIM, DefaultFlowMatch or ParseConfig.
 type Config struct {
 	Family         Family
 	TrainTimesteps int     // length of the training schedule
@@ -132,6 +134,8 @@ type Config struct {
 	ClipSample      bool    // clamp x0 to [-ClipSampleRange, ClipSampleRange]
 	ClipSampleRange float64 //
 	SetAlphaToOne   bool    // the last step ends without noise instead of at the level of training timestep 0
+
+	Flow Flow // FlowMatch only, which has none of the above but TrainTimesteps and Prediction
 }
 
 // DefaultDPMSolver returns the defaults of diffusers' DPMSolverMultistepScheduler, which are PixArt's settings.
@@ -177,6 +181,15 @@ type file struct {
 	ClipSample       *bool            `json:"clip_sample"`
 	ClipRange        *hfconfig.Float  `json:"clip_sample_range"`
 	SetAlphaToOne    *bool            `json:"set_alpha_to_one"`
+	Shift            *hfconfig.Float  `json:"shift"`
+	BaseShift        *hfconfig.Float  `json:"base_shift"`
+	MaxShift         *hfconfig.Float  `json:"max_shift"`
+	BaseTokens       *int             `json:"base_image_seq_len"`
+	MaxTokens        *int             `json:"max_image_seq_len"`
+	TimeShift        *string          `json:"time_shift_type"`
+	ShiftTerminal    *hfconfig.Float  `json:"shift_terminal"`
+	InvertSigmas     bool             `json:"invert_sigmas"`
+	Stochastic       bool             `json:"stochastic_sampling"`
 }
 
 // ParseConfig reads a scheduler_config.json. Missing keys and nulls take diffusers' defaults for the class; unknown keys are
@@ -190,11 +203,14 @@ func ParseConfig(data []byte) (Config, error) {
 	if err := choose(&family, families, "_class_name", &f.Class); err != nil {
 		return Config{}, err
 	}
-	c := DefaultDPMSolver()
-	if family == DDIM {
-		c = DefaultDDIM()
-	}
+	c := [...]func() Config{DPMSolver: DefaultDPMSolver, DDIM: DefaultDDIM, FlowMatch: DefaultFlowMatch}[family]()
 	set(&c.TrainTimesteps, f.TrainTimesteps)
+	if family == FlowMatch {
+		if err := c.readFlow(&f); err != nil {
+			return Config{}, err
+		}
+		return c, c.Validate()
+	}
 	setFloat(&c.BetaStart, f.BetaStart)
 	setFloat(&c.BetaEnd, f.BetaEnd)
 	for _, b := range f.TrainedBetas {
@@ -204,7 +220,7 @@ func ParseConfig(data []byte) (Config, error) {
 	c.ZeroSNR = f.ZeroSNR
 	for _, err := range []error{
 		choose(&c.BetaSchedule, betaSchedules, "beta_schedule", f.BetaSchedule),
-		choose(&c.Prediction, predictions, "prediction_type", f.Prediction),
+		choose(&c.Prediction, predictions[:FlowVelocity], "prediction_type", f.Prediction),
 		choose(&c.Spacing, spacings, "timestep_spacing", f.Spacing),
 		refuse("thresholding", f.Thresholding),
 	} {
@@ -308,6 +324,10 @@ func (c Config) Validate() error {
 		return bad("_class_name", c.Family, strings.Join(families, ", "))
 	case c.TrainTimesteps < 2 || c.TrainTimesteps > maxTrainTimesteps:
 		return bad("num_train_timesteps", c.TrainTimesteps, fmt.Sprintf("2 to %d", maxTrainTimesteps))
+	case c.Family == FlowMatch && c.Prediction != FlowVelocity:
+		return bad("prediction_type", c.Prediction, FlowVelocity.String())
+	case c.Family == FlowMatch:
+		return c.Flow.validate()
 	case c.TrainedBetas != nil && len(c.TrainedBetas) != c.TrainTimesteps:
 		return bad("trained_betas", fmt.Sprintf("a list of %d numbers", len(c.TrainedBetas)), fmt.Sprintf("null, or num_train_timesteps = %d numbers", c.TrainTimesteps))
 	case c.TrainedBetas != nil && slices.ContainsFunc(c.TrainedBetas, func(b float64) bool { return !inUnit(b) }):
@@ -318,8 +338,8 @@ func (c Config) Validate() error {
 		return bad("beta_end", c.BetaEnd, "above 0 and below 1")
 	case int(c.BetaSchedule) >= len(betaSchedules):
 		return bad("beta_schedule", c.BetaSchedule, strings.Join(betaSchedules, ", "))
-	case int(c.Prediction) >= len(predictions):
-		return bad("prediction_type", c.Prediction, strings.Join(predictions, ", "))
+	case c.Prediction >= FlowVelocity:
+		return bad("prediction_type", c.Prediction, strings.Join(predictions[:FlowVelocity], ", "))
 	case int(c.Spacing) >= len(spacings):
 		return bad("timestep_spacing", c.Spacing, strings.Join(spacings, ", "))
 	case c.StepsOffset < 0 || c.StepsOffset >= c.TrainTimesteps:

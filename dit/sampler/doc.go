@@ -9,9 +9,10 @@
 // engine needs no solver of its own. Coefficients are float64; the noise levels they come from are rounded to float32 at the
 // places where diffusers rounds them, so timesteps are equal and coefficients agree to float32 precision.
 //
-// Supported are DPMSolverMultistepScheduler with algorithm dpmsolver++ (orders 1 to 3) and DDIMScheduler with eta 0. An
-// option that changes the result and is not supported is an error that names the key and the values allowed.
+// Supported are DPMSolverMultistepScheduler with algorithm dpmsolver++ (orders 1 to 3), DDIMScheduler with eta 0 and
+// FlowMatchEulerDiscreteScheduler with static and dynamic shift, whose noise levels start as FluxPipeline's do. An option that changes the result and is not supported is an error that names the key and the values allowed.
 //
-// Sources: huggingface/diffusers 0.42.1, schedulers/scheduling_dpmsolver_multistep.py and scheduling_ddim.py; Lu et al.,
+// Sources: huggingface/diffusers 0.42.1, schedulers/scheduling_dpmsolver_multistep.py, scheduling_ddim.py and
+// scheduling_flow_match_euler_discrete.py, pipelines/flux/pipeline_flux.py; Lu et al.,
 // DPM-Solver++ (arXiv 2211.01095); Song et al., DDIM (arXiv 2010.02502).
 package sampler

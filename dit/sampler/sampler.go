@@ -37,7 +37,7 @@ type Clamp struct {
 type NextCoef struct{ Sample, Model, X0, Prev, PrevPrev float64 }
 
 // New computes the loop for a number of steps, 1 to Config.TrainTimesteps. As in diffusers, trailing spacing can give
-// another number of steps when LambdaMinClip cuts the range; len(Steps) is the truth. Errors name the option that makes the
+// another number of steps when LambdaMinClip cuts the range; len(Steps) is the truth. Dynamic shifting needs Config.ForTokens. Errors name the option that makes the
 // loop impossible.
 func New(c Config, steps int) (*Sampler, error) {
 	if err := c.Validate(); err != nil {
@@ -46,17 +46,8 @@ func New(c Config, steps int) (*Sampler, error) {
 	if steps < 1 || steps > c.TrainTimesteps {
 		return nil, fmt.Errorf("%d steps: give 1 to %d, the length of the training schedule", steps, c.TrainTimesteps)
 	}
-	t, err := newTables(c)
-	if err != nil {
-		return nil, err
-	}
 	s := &Sampler{Config: c, InitNoiseSigma: 1}
-	if c.Family == DDIM {
-		err = s.ddim(t, steps)
-	} else {
-		err = s.dpmSolver(t, steps)
-	}
-	if err != nil {
+	if err := s.fill(steps); err != nil {
 		return nil, err
 	}
 	for i, st := range s.Steps {
@@ -73,6 +64,21 @@ func New(c Config, steps int) (*Sampler, error) {
 		}
 	}
 	return s, nil
+}
+
+// fill computes timesteps, noise levels and steps.
+func (s *Sampler) fill(steps int) error {
+	if s.Config.Family == FlowMatch {
+		return s.flowMatch(steps)
+	}
+	t, err := newTables(s.Config)
+	if err != nil {
+		return err
+	}
+	if s.Config.Family == DDIM {
+		return s.ddim(t, steps)
+	}
+	return s.dpmSolver(t, steps)
 }
 
 // split splits a noise level into the factors of signal and noise: alpha^2 + sigma^2 = 1.

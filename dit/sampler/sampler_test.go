@@ -21,6 +21,7 @@ type goldens struct {
 	Cases []struct {
 		Config    json.RawMessage
 		Steps     int
+		Tokens    int // of the picture, for dynamic shifting
 		Timesteps []float64
 		Sigmas    []float64
 		Latents   [][]float64
@@ -42,7 +43,7 @@ func load(t *testing.T) goldens {
 	if err := json.NewDecoder(z).Decode(&g); err != nil {
 		t.Fatal(err)
 	}
-	if len(g.Cases) < 150 {
+	if len(g.Cases) < 200 {
 		t.Fatalf("only %d cases", len(g.Cases))
 	}
 	return g
@@ -100,7 +101,7 @@ func TestGolden(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		s, err := sampler.New(cfg, c.Steps)
+		s, err := sampler.New(cfg.ForTokens(c.Tokens), c.Steps)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -175,6 +176,36 @@ func TestExact(t *testing.T) {
 	}
 }
 
+// FLUX.1-dev's noise levels at 256 pixels with 20 steps, and schnell's four.
+func TestFluxSettings(t *testing.T) {
+	dev, err := sampler.ParseConfig([]byte(`{"_class_name":"FlowMatchEulerDiscreteScheduler","base_image_seq_len":256,"base_shift":0.5,"max_image_seq_len":4096,
+		"max_shift":1.15,"num_train_timesteps":1000,"shift":3.0,"use_dynamic_shifting":true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dev.Flow != sampler.FluxDev().Flow {
+		t.Errorf("the file says %+v, FluxDev %+v", dev.Flow, sampler.FluxDev().Flow)
+	}
+	for _, c := range []struct {
+		config sampler.Config
+		sigmas []float64
+	}{
+		{dev.ForTokens(256), []float64{1, .969065, .936863, .903314, .868332, .831824, .793688, .75381, .712071, .668336, .622459, .574279, .523616,
+			.470275, .414038, .354661, .291875, .225377, .154828, .079846, 0}},
+		{sampler.DefaultFlowMatch(), []float64{1, .75, .5, .25, 0}},
+	} {
+		s, err := sampler.New(c.config, len(c.sigmas)-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range c.sigmas {
+			if !(math.Abs(s.Sigmas[i]-want) <= 1e-6) {
+				t.Errorf("sigma %d is %v, want %v", i, s.Sigmas[i], want)
+			}
+		}
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	// An old file: newer keys are missing, unknown ones present, lambda_min_clipped is -Infinity.
 	c, err := sampler.ParseConfig([]byte(`{"_class_name":"DPMSolverMultistepScheduler","_diffusers_version":"0.22","lambda_min_clipped":-Infinity,
@@ -201,9 +232,10 @@ func TestDefaults(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	dpm := `{"_class_name":"DPMSolverMultistepScheduler",`
+	flow := `{"_class_name":"FlowMatchEulerDiscreteScheduler",`
 	for in, want := range map[string]string{
 		`{`:                               "not JSON",
-		`{}`:                              `key "_class_name": "" is not supported (allowed: "DPMSolverMultistepScheduler", "DDIMScheduler")`,
+		`{}`:                              `key "_class_name": "" is not supported (allowed: "DPMSolverMultistepScheduler", "DDIMScheduler", "FlowMatchEulerDiscreteScheduler")`,
 		`{"_class_name":"PNDMScheduler"}`: "PNDMScheduler",
 		dpm + `"solver_order":4}`:         `key "solver_order": 4 is not valid (allowed: 1, 2, 3)`,
 		dpm + `"solver_order":"2"}`:       `key "solver_order": found a string`,
@@ -228,6 +260,18 @@ func TestErrors(t *testing.T) {
 		dpm + `"steps_offset":-1}`:                                      `key "steps_offset"`,
 		dpm + `"lambda_min_clipped":NaN}`:                               `key "lambda_min_clipped"`,
 		`{"_class_name":"DDIMScheduler","clip_sample_range":-1}`:        `key "clip_sample_range"`,
+		flow + `"shift":0}`:                                             `key "shift"`,
+		flow + `"shift":NaN}`:                                           `key "shift"`,
+		flow + `"base_shift":-Infinity}`:                                `key "base_shift"`,
+		flow + `"max_shift":1e30}`:                                      `key "max_shift"`,
+		flow + `"base_image_seq_len":0}`:                                `key "base_image_seq_len"`,
+		flow + `"max_image_seq_len":256}`:                               `key "max_image_seq_len"`,
+		flow + `"time_shift_type":"cubic"}`:                             `key "time_shift_type"`,
+		flow + `"shift_terminal":0.1}`:                                  `key "shift_terminal"`,
+		flow + `"invert_sigmas":true}`:                                  `key "invert_sigmas"`,
+		flow + `"stochastic_sampling":true}`:                            `key "stochastic_sampling"`,
+		flow + `"use_karras_sigmas":true}`:                              `key "use_karras_sigmas"`,
+		flow + `"num_train_timesteps":1000000000000}`:                   `key "num_train_timesteps"`,
 	} {
 		if _, err := sampler.ParseConfig([]byte(in)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", in, err, want)
@@ -253,6 +297,9 @@ func TestErrors(t *testing.T) {
 	if _, err := sampler.New(d, 4); err == nil || !strings.Contains(err.Error(), "steps_offset") {
 		t.Errorf("timestep out of range: %v", err)
 	}
+	if _, err := sampler.New(sampler.FluxDev(), 4); err == nil || !strings.Contains(err.Error(), "image tokens") {
+		t.Errorf("dynamic shift of a picture of unknown size: %v", err)
+	}
 	boom := fmt.Errorf("boom")
 	s, _ := sampler.New(sampler.DefaultDPMSolver(), 2)
 	if err := sampler.Run(s, []float32{1}, func(int, []float32, []float32) error { return boom }, nil); err == nil || !strings.Contains(err.Error(), "step 0") {
@@ -265,12 +312,13 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"_class_name":"DPMSolverMultistepScheduler","lambda_min_clipped":-5.1,"solver_order":3,"use_karras_sigmas":true}`), 4)
 	f.Add([]byte(`{"_class_name":"DDIMScheduler","prediction_type":"v_prediction","rescale_betas_zero_snr":true,"timestep_spacing":"trailing"}`), 20)
 	f.Add([]byte(`{"_class_name":"DPMSolverMultistepScheduler","trained_betas":[0.1,0.2],"num_train_timesteps":2,"timestep_spacing":"leading"}`), 2)
+	f.Add([]byte(`{"_class_name":"FlowMatchEulerDiscreteScheduler","use_dynamic_shifting":true,"max_shift":1.15,"time_shift_type":"linear"}`), 4)
 	f.Fuzz(func(t *testing.T, data []byte, n int) {
 		c, err := sampler.ParseConfig(data)
 		if err != nil {
 			return
 		}
-		s, err := sampler.New(c, n)
+		s, err := sampler.New(c.ForTokens(n*n%5000), n)
 		if err != nil {
 			return
 		}

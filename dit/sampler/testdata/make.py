@@ -7,7 +7,8 @@ The model is m_j = 0.3 x_j + sin(j + t/100), float32, on eight latents cos(1+j).
 import gzip, json
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 torch.set_num_threads(1)
 ALL, SOME = [1, 2, 4, 14, 15, 20, 50], [1, 4, 15, 20]
@@ -32,6 +33,14 @@ DDIM = [
     (SOME, dict(prediction_type="v_prediction")), (SOME, dict(prediction_type="sample", clip_sample_range=0.7)),
     (SOME, dict(prediction_type="v_prediction", clip_sample=False, rescale_betas_zero_snr=True, timestep_spacing="trailing")),
 ]
+# With image tokens, which decide dynamic shifting.
+FLOW = [
+    (ALL, 0, {}), (SOME, 0, dict(shift=3.0)), (SOME, 0, dict(shift=0.5)),
+    (ALL, 256, dict(shift=3.0, use_dynamic_shifting=True)), (ALL, 1024, dict(shift=3.0, use_dynamic_shifting=True)),
+    (ALL, 4096, dict(shift=3.0, use_dynamic_shifting=True)), (SOME, 4095, dict(use_dynamic_shifting=True)), (SOME, 16, dict(use_dynamic_shifting=True)),
+    (SOME, 700, dict(use_dynamic_shifting=True, time_shift_type="linear")),
+    (SOME, 700, dict(use_dynamic_shifting=True, base_shift=0.3, max_shift=2.0, base_image_seq_len=64, max_image_seq_len=1000)),
+]
 
 
 def f9(t):
@@ -39,13 +48,18 @@ def f9(t):
 
 
 cases = []
-for cls, table in ((DPMSolverMultistepScheduler, DPM), (DDIMScheduler, DDIM)):
-    for ns, kw in table:
+for cls, table in ((DPMSolverMultistepScheduler, DPM), (DDIMScheduler, DDIM), (FlowMatchEulerDiscreteScheduler, FLOW)):
+    for ns, *tokens, kw in table:
         config = json.loads(cls(**kw).to_json_string())
         config = {k: v for k, v in config.items() if k in kw or k == "_class_name"}
         for n in ns:
             s = cls(**kw)
-            s.set_timesteps(n)
+            if cls is FlowMatchEulerDiscreteScheduler:  # as FluxPipeline does
+                c = s.config
+                mu = calculate_shift(tokens[0], c.base_image_seq_len, c.max_image_seq_len, c.base_shift, c.max_shift)
+                s.set_timesteps(sigmas=np.linspace(1.0, 1 / n, n), mu=mu)
+            else:
+                s.set_timesteps(n)
             j = torch.arange(8, dtype=torch.float32)
             x = torch.cos(1 + j)
             latents = []
@@ -54,7 +68,9 @@ for cls, table in ((DPMSolverMultistepScheduler, DPM), (DDIMScheduler, DDIM)):
                 x = s.step(m.reshape(1, 8, 1, 1), t, x.reshape(1, 8, 1, 1)).prev_sample.reshape(8)
                 latents.append(f9(x))
             case = {"config": config, "steps": n, "timesteps": s.timesteps.tolist(), "latents": latents}
-            if cls is DPMSolverMultistepScheduler:
+            if tokens:
+                case["tokens"] = tokens[0]
+            if cls is not DDIMScheduler:
                 case["sigmas"] = f9(s.sigmas)
             cases.append(case)
 tables = {}
