@@ -7,7 +7,6 @@ import (
 
 	"ecadx/dit"
 	"ecadx/dit/program"
-	"ecadx/dit/sampler"
 	"ecadx/ga"
 	"ecadx/schedule"
 )
@@ -152,11 +151,7 @@ func DecodeLatencyTable(data []byte) (*LatencyTable, error) {
 // FLOPsCost counts all floating-point operations per image, as libecad counts them (program.Program.Cost). It equals the cost of the program
 // compiled for the schedule. Sizes are those the search runs with.
 func FLOPsCost(m *dit.Model, sizes dit.Sizes, steps int, guidance float64) (*CostTable, error) {
-	config, err := m.SamplerConfig()
-	if err != nil {
-		return nil, err
-	}
-	s, err := sampler.New(config, steps)
+	s, err := m.Sampler(steps, sizes.Height, sizes.Width)
 	if err != nil {
 		return nil, err
 	}
@@ -189,11 +184,7 @@ func FLOPsCost(m *dit.Model, sizes dit.Sizes, steps int, guidance float64) (*Cos
 // compileAlone compiles a step that computes everything, one that reuses everything, then one step per component that computes it alone.
 func compileAlone(m *dit.Model, sizes dit.Sizes, guidance float64) (*program.Program, error) {
 	n := m.Shape(1).RowLen()
-	config, err := m.SamplerConfig()
-	if err != nil {
-		return nil, err
-	}
-	s, err := sampler.New(config, n+2)
+	s, err := m.Sampler(n+2, sizes.Height, sizes.Width)
 	if err != nil {
 		return nil, err
 	}

@@ -57,10 +57,10 @@ func NewEvaluator(ctx context.Context, p *dit.Pipeline, cfg EvaluatorConfig) (*E
 	}
 	e := &Evaluator{p: p, cfg: cfg, references: map[ga.ImageID]*image.NRGBA{}, samplers: map[int]*sampler.Sampler{}}
 	var err error
-	if _, err = e.sampler(cfg.Steps); err != nil {
+	if e.h, e.w, err = p.LatentSize(cfg.Height, cfg.Width); err != nil {
 		return nil, err
 	}
-	if e.h, e.w, err = p.LatentSize(cfg.Height, cfg.Width); err != nil {
+	if _, err = e.sampler(cfg.Steps); err != nil {
 		return nil, err
 	}
 	if e.uncached, err = schedule.New(p.Model.Shape(cfg.Steps)); err != nil {
@@ -71,7 +71,7 @@ func NewEvaluator(ctx context.Context, p *dit.Pipeline, cfg EvaluatorConfig) (*E
 		return nil, err
 	}
 	e.negative, e.prompts = all[:1], all[1:]
-	if !dit.Guided(cfg.Guidance) {
+	if !p.Model.Guided(cfg.Guidance) {
 		e.negative = nil
 	}
 	for _, prompt := range all {
@@ -87,7 +87,7 @@ func (e *Evaluator) sampler(steps int) (*sampler.Sampler, error) {
 	if s := e.samplers[steps]; s != nil {
 		return s, nil
 	}
-	s, err := sampler.New(e.p.Sampler, steps)
+	s, err := e.p.Model.Sampler(steps, e.h, e.w)
 	if err == nil {
 		e.samplers[steps] = s
 	}

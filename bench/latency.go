@@ -116,11 +116,7 @@ func (b *bench) prepare() error {
 	if b.size, err = SizeOf(c.Model, c.Height, c.Width); err != nil {
 		return err
 	}
-	config, err := c.Model.SamplerConfig()
-	if err != nil {
-		return err
-	}
-	if b.sampler, err = sampler.New(config, c.Steps); err != nil {
+	if b.sampler, err = c.Model.Sampler(c.Steps, b.size.LatentHeight, b.size.LatentWidth); err != nil {
 		return err
 	}
 	b.shape = c.Model.Shape(c.Steps)
@@ -200,7 +196,7 @@ func (b *bench) loop(schedules []*schedule.Schedule, s *sampler.Sampler) (*dit.L
 // inputBytes is what makeInputs allocates.
 func (b *bench) inputBytes() int64 {
 	d, prompts := b.cfg.Model.Defaults(), int64(b.cfg.Batch)
-	if dit.Guided(b.cfg.Guidance) {
+	if b.cfg.Model.Guided(b.cfg.Guidance) {
 		prompts++
 	}
 	latents := int64(b.cfg.Batch) * int64(d.LatentChannels) * int64(b.size.LatentHeight) * int64(b.size.LatentWidth)
@@ -212,8 +208,9 @@ func (b *bench) makeInputs() {
 	c, d := &b.cfg, b.cfg.Model.Defaults()
 	seeds := make([]int64, c.Batch)
 	prompt := func(seed int64) dit.Prompt {
-		p := dit.Prompt{Embeds: make([]float32, c.TextTokens*d.TextWidth), Tokens: c.TextTokens}
+		p := dit.Prompt{Embeds: make([]float32, c.TextTokens*d.TextWidth), Tokens: c.TextTokens, Pooled: make([]float32, d.PooledWidth)}
 		noise.New(seed).Normal(p.Embeds)
+		noise.New(seed).Normal(p.Pooled)
 		return p
 	}
 	b.inputs = dit.Inputs{Height: b.size.LatentHeight, Width: b.size.LatentWidth}
@@ -221,7 +218,7 @@ func (b *bench) makeInputs() {
 		seeds[i] = int64(i)
 		b.inputs.Prompts = append(b.inputs.Prompts, prompt(int64(1000+i)))
 	}
-	if dit.Guided(c.Guidance) {
+	if c.Model.Guided(c.Guidance) {
 		b.inputs.Negative = []dit.Prompt{prompt(999)}
 	}
 	b.inputs.Latents = c.Model.Noise(seeds, b.size.LatentHeight, b.size.LatentWidth)

@@ -10,7 +10,6 @@ import (
 	ecad "ecadx/cgo"
 	"ecadx/dit"
 	"ecadx/dit/program"
-	"ecadx/dit/sampler"
 	"ecadx/schedule"
 )
 
@@ -100,11 +99,7 @@ func (b *bench) openProbe(d *dit.Denoiser) (*dit.Loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := d.Model().SamplerConfig()
-	if err != nil {
-		return nil, err
-	}
-	s, err := sampler.New(config, probe.Shape().Steps)
+	s, err := d.Model().Sampler(probe.Shape().Steps, b.size.LatentHeight, b.size.LatentWidth)
 	if err != nil {
 		return nil, err
 	}
@@ -187,11 +182,7 @@ func (b *bench) slotSizes() error {
 
 // compileAllReused compiles one step that computes and one that reuses everything.
 func compileAllReused(m *dit.Model, sizes dit.Sizes, guidance float64) (*program.Program, error) {
-	config, err := m.SamplerConfig()
-	if err != nil {
-		return nil, err
-	}
-	s, err := sampler.New(config, 2)
+	s, err := m.Sampler(2, sizes.Height, sizes.Width)
 	if err != nil {
 		return nil, err
 	}

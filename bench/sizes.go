@@ -82,26 +82,8 @@ func (r *Resolution) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// ecadTextTokens is how many text tokens ECAD counts for every PixArt, Sigma included.
-const ecadTextTokens = 120
-
-// ModelDims are the sizes by which a model's MACs are counted for one image: ECAD's rule (schedule.Dims.MACs, 120 text tokens whatever the
-// prompt) with the model's own widths. Guidance above 1 makes it two rows.
+// ModelDims are the sizes by which a model's MACs are counted for one image: dit.Model.Dims for latents of that size.
 func ModelDims(m *dit.Model, size Size, guidance float64) (schedule.Dims, error) {
-	c, ok := m.PixArt()
-	if !ok {
-		return schedule.Dims{}, fmt.Errorf("%s: its MACs cannot be counted: use a PixArt model", m.Ref())
-	}
-	d := schedule.Dims{
-		Family: schedule.PixArt, Width: c.Width(), ImageTokens: size.LatentHeight / c.PatchSize * (size.LatentWidth / c.PatchSize),
-		TextTokens: ecadTextTokens, BatchRows: 1, FFRatio: 4, InChannels: c.InChannels, OutChannels: c.OutChannels, Patch: c.PatchSize,
-		TimestepChannels: 256, CrossWidth: c.CrossWidth, MicroConditions: c.MicroConditioned,
-	}
-	if c.CaptionProjection {
-		d.TextWidth = c.CaptionChannels
-	}
-	if dit.Guided(guidance) {
-		d.BatchRows = 2
-	}
-	return d, nil
+	d := m.Dims(size.LatentHeight, size.LatentWidth, guidance)
+	return d, d.Validate()
 }

@@ -61,7 +61,7 @@ func (b *bench) measureText(ctx context.Context) (err error) {
 	for i := range prompts {
 		prompts[i] = fmt.Sprintf("a photograph of a lighthouse on a cliff above the sea, number %d", i+1)
 	}
-	if dit.Guided(b.cfg.Guidance) {
+	if b.cfg.Model.Guided(b.cfg.Guidance) {
 		prompts = append(prompts, "")
 	}
 	b.text, err = b.repeat(ctx, func() error {

@@ -10,12 +10,13 @@ import (
 
 // Names of the ios of compiled programs.
 const (
-	IOLatents     = "latents"       // [B, Cz, Hz, Wz]; in and out of a denoising program, in of a forward one
-	IOPrompt      = "prompt_embeds" // [R, L, D], kept tokens first
-	IOCounts      = "prompt_counts" // int32 [R], kept tokens of every row, 1 to L
-	IOResolution  = "resolution"    // [M, 2], height and width in pixels, micro-conditioned models
-	IOAspectRatio = "aspect_ratio"  // [M, 1]
-	IOOutput      = "output"        // [B, channels, Hz, Wz], forward programs
+	IOLatents     = "latents"              // [B, Cz, Hz, Wz]; in and out of a denoising program, in of a forward one
+	IOPrompt      = "prompt_embeds"        // [R, L, D], kept tokens first
+	IOCounts      = "prompt_counts"        // int32 [R], kept tokens of every row, 1 to L
+	IOPooled      = "pooled_prompt_embeds" // [R, P], models with a pooled embedding
+	IOResolution  = "resolution"           // [M, 2], height and width in pixels, micro-conditioned models
+	IOAspectRatio = "aspect_ratio"         // [M, 1]
+	IOOutput      = "output"               // [B, channels, Hz, Wz], forward programs
 )
 
 // Sizes are what a program is compiled for.
@@ -31,7 +32,7 @@ type Sizes struct {
 // DenoiseOptions say what CompileDenoise compiles.
 type DenoiseOptions struct {
 	Sizes
-	Guidance float64 // classifier-free guidance scale; at most 1: none
+	Guidance float64 // scale; what it does is a property of the model, see Guiding
 	Sampler  *sampler.Sampler
 	// Schedules become the program's schedules in the same order, under the names of Names where given; none means one that computes
 	// everything, called "none". Steps with equal decisions share their code.
@@ -44,9 +45,6 @@ type DenoiseOptions struct {
 	Layout *program.Program
 }
 
-// Guided tells whether a guidance scale doubles the batch.
-func Guided(guidance float64) bool { return guidance > 1 }
-
 // CompileDenoise compiles the whole denoising loop: a prologue, then one section per distinct row of decisions. Row order is diffusers':
 // the unconditional half first. Its ios are latents (initial noise in, result out), prompt_embeds, prompt_counts and the micro-conditions. A
 // schedule of another shape is an error that states both and wraps schedule.ErrShape.
@@ -54,17 +52,14 @@ func (m *Model) CompileDenoise(opt DenoiseOptions) (*program.Program, error) {
 	if opt.Sampler == nil || len(opt.Sampler.Steps) == 0 {
 		return nil, fmt.Errorf("compile: no sampler steps")
 	}
-	d := m.family.defaults()
-	rows := opt.Batch
-	if Guided(opt.Guidance) {
-		rows *= 2
-	}
-	g, err := m.geometry(opt.Sizes, rows, opt.Sampler.Timesteps)
+	t := m.family.traits()
+	rows := m.rows(opt.Batch, opt.Guidance)
+	g, err := m.geometry(opt.Sizes, rows, opt.Sampler.Timesteps, opt.Guidance)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.family.checkSampling(); err != nil {
-		return nil, fmt.Errorf("%s: %w", m.ref, err)
+	if t.sampling != nil {
+		return nil, fmt.Errorf("%s: %w", m.ref, t.sampling)
 	}
 	schedules, err := m.runnable(opt.Schedules, len(opt.Sampler.Steps))
 	if err != nil {
@@ -77,7 +72,7 @@ func (m *Model) CompileDenoise(opt DenoiseOptions) (*program.Program, error) {
 	if opt.Layout != nil {
 		b.MatchLayout(opt.Layout)
 	}
-	l := &loop{b: b, net: m.family.network(b, g), g: g, sampler: opt.Sampler, guidance: opt.Guidance, channels: d.LatentChannels,
+	l := &loop{b: b, net: m.family.network(b, g), g: g, sampler: opt.Sampler, guidance: opt.Guidance, channels: t.LatentChannels,
 		sections: map[string]program.SectionID{}}
 	l.begin()
 	for i, s := range schedules {
@@ -90,6 +85,14 @@ func (m *Model) CompileDenoise(opt DenoiseOptions) (*program.Program, error) {
 		l.schedule(name, s)
 	}
 	return b.Finish()
+}
+
+// rows is how many rows the model runs on for so many images.
+func (m *Model) rows(batch int, guidance float64) int {
+	if m.Guided(guidance) {
+		return 2 * batch
+	}
+	return batch
 }
 
 // runnable returns canonical schedules of the run's shape.
@@ -113,7 +116,7 @@ func (m *Model) runnable(given []*schedule.Schedule, steps int) ([]*schedule.Sch
 const maxRows = 1 << 16
 
 // geometry checks sizes and completes them.
-func (m *Model) geometry(s Sizes, rows int, timesteps []float64) (geometry, error) {
+func (m *Model) geometry(s Sizes, rows int, timesteps []float64, guidance float64) (geometry, error) {
 	switch {
 	case s.Batch < 1 || rows > maxRows:
 		return geometry{}, fmt.Errorf("batch %d: use 1 to %d rows", s.Batch, maxRows)
@@ -124,7 +127,8 @@ func (m *Model) geometry(s Sizes, rows int, timesteps []float64) (geometry, erro
 	case int(s.DType) >= len(dtypeNames):
 		return geometry{}, fmt.Errorf("unknown %v", s.DType)
 	}
-	g := geometry{batch: s.Batch, rows: rows, height: s.Height, width: s.Width, tokens: s.TextTokens, conditions: 1, dtype: s.DType, timesteps: timesteps}
+	g := geometry{batch: s.Batch, rows: rows, height: s.Height, width: s.Width, tokens: s.TextTokens, conditions: 1, dtype: s.DType,
+		timesteps: timesteps, guidance: guidance}
 	if s.RowConditions {
 		g.conditions = rows
 	}
@@ -166,7 +170,7 @@ func (l *loop) begin() {
 
 // model spreads the coefficient of the model's output over the rows that make it up: e_u + g (e_c - e_u).
 func (l *loop) model(c float64) []float64 {
-	if !Guided(l.guidance) {
+	if l.g.rows == l.g.batch {
 		return []float64{c}
 	}
 	return []float64{c * (1 - l.guidance), c * l.guidance}
@@ -253,23 +257,24 @@ func (l *loop) samplerStep(out program.Tensor, clamp sampler.Clamp) {
 type ForwardOptions struct {
 	Sizes
 	Timestep float64
+	Guidance float64 // of models that are told it; others ignore it
 }
 
-// CompileForward compiles one call of the transformer at a timestep, without guidance and sampler: latents and prompts in, output with all of
+// CompileForward compiles one call of the transformer at a timestep, without classifier-free guidance and sampler: latents and prompts in, output with all of
 // the model's channels out.
 func (m *Model) CompileForward(opt ForwardOptions) (*program.Program, error) {
 	if !(opt.Timestep >= 0 && opt.Timestep <= 1000) {
 		return nil, fmt.Errorf("timestep %v: use 0 to 1000", opt.Timestep)
 	}
-	g, err := m.geometry(opt.Sizes, opt.Batch, []float64{opt.Timestep})
+	g, err := m.geometry(opt.Sizes, opt.Batch, []float64{opt.Timestep}, opt.Guidance)
 	if err != nil {
 		return nil, err
 	}
 	b := program.NewBuilder(1)
-	net := m.family.network(b, g)
-	latents := b.Persistent(IOLatents, g.dtype.stream(), g.batch, m.family.defaults().LatentChannels, g.height, g.width)
+	net, t := m.family.network(b, g), m.family.traits()
+	latents := b.Persistent(IOLatents, g.dtype.stream(), g.batch, t.LatentChannels, g.height, g.width)
 	b.Input(IOLatents, latents)
-	output := b.Persistent(IOOutput, g.dtype.stream(), g.rows, m.family.outputChannels(), g.height, g.width)
+	output := b.Persistent(IOOutput, g.dtype.stream(), g.rows, t.outputChannels, g.height, g.width)
 	b.Output(IOOutput, output)
 	b.Begin(program.Prologue, "prologue")
 	net.prologue()

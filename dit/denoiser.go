@@ -50,10 +50,7 @@ type Loop struct {
 
 // Loop compiles a denoising program and binds it, or finds the one of equal options made before.
 func (d *Denoiser) Loop(opt DenoiseOptions) (*Loop, error) {
-	rows := opt.Batch
-	if Guided(opt.Guidance) {
-		rows *= 2
-	}
+	rows := d.model.rows(opt.Batch, opt.Guidance)
 	var key strings.Builder
 	fmt.Fprintf(&key, "%+v %v %v %p", opt.Sizes, opt.Guidance, opt.KeepSlots, opt.Layout)
 	if opt.Sampler != nil {
@@ -232,7 +229,7 @@ func (r *Run) Close() error { return r.state.Close() }
 // Denoise runs one batch under the first schedule of opt, whose Sizes but for DType are taken from the inputs, and returns the final
 // latents [B, Cz, Hz, Wz].
 func (d *Denoiser) Denoise(ctx context.Context, in Inputs, opt DenoiseOptions, run ecad.RunOptions) ([]float32, error) {
-	sizes, err := in.sizes(d.model.Defaults(), Guided(opt.Guidance))
+	sizes, err := in.sizes(d.model.Defaults(), d.model.Guided(opt.Guidance))
 	if err != nil {
 		return nil, err
 	}
@@ -246,14 +243,15 @@ func (d *Denoiser) Denoise(ctx context.Context, in Inputs, opt DenoiseOptions, r
 	return l.once(ctx, in, run, IOLatents)
 }
 
-// Predict runs one call of the transformer at a timestep and returns all channels, [B, channels, Hz, Wz].
-func (d *Denoiser) Predict(ctx context.Context, in Inputs, timestep float64, dtype DType, run ecad.RunOptions) ([]float32, error) {
+// Predict runs one call of the transformer and returns all channels, [B, channels, Hz, Wz]. The Sizes of opt but for DType are taken from the inputs.
+func (d *Denoiser) Predict(ctx context.Context, in Inputs, opt ForwardOptions, run ecad.RunOptions) ([]float32, error) {
 	sizes, err := in.sizes(d.model.Defaults(), false)
 	if err != nil {
 		return nil, err
 	}
-	sizes.DType = dtype
-	l, err := d.Forward(ForwardOptions{Sizes: sizes, Timestep: timestep})
+	sizes.DType = opt.DType
+	opt.Sizes = sizes
+	l, err := d.Forward(opt)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 
+	"ecadx/dit/hfconfig"
 	"ecadx/dit/safetensors"
 )
 
@@ -66,13 +70,13 @@ func (m *Model) Export(dir string, opt ExportOptions) (err error) {
 
 // writeRandom writes transformer and scheduler; values are generated piece by piece.
 func (m *Model) writeRandom(dir string, progress func(done, all int64)) error {
-	pipeline := "PixArtAlphaPipeline"
-	if m.family.defaults().TextTokens > 120 {
-		pipeline = "PixArtSigmaPipeline"
+	index, err := m.modelIndex()
+	if err != nil {
+		return err
 	}
 	files := []struct{ name, text string }{
-		{modelIndexFile, fmt.Sprintf(modelIndexText, pipeline)},
-		{path.Join(string(Scheduler), schedulerFile), schedulerText},
+		{modelIndexFile, index},
+		{path.Join(string(Scheduler), schedulerFile), m.family.traits().scheduler},
 		{path.Join(string(Transformer), configFile), string(m.config)},
 	}
 	for _, f := range files {
@@ -119,45 +123,28 @@ func streamRandom(w io.Writer, seed uint64, s TensorSpec, wrote func(int64)) err
 	return nil
 }
 
-// modelIndexText is model_index.json of a snapshot without text encoder and decoder.
-const modelIndexText = `{
-  "_class_name": "%s",
-  "scheduler": [
-    "diffusers",
-    "DPMSolverMultistepScheduler"
-  ],
-  "text_encoder": [
-    null,
-    null
-  ],
-  "tokenizer": [
-    null,
-    null
-  ],
-  "transformer": [
-    "diffusers",
-    "PixArtTransformer2DModel"
-  ],
-  "vae": [
-    null,
-    null
-  ]
+// modelIndex is model_index.json of a snapshot with transformer and scheduler alone.
+func (m *Model) modelIndex() (string, error) {
+	t := m.family.traits()
+	classes := map[Part]string{}
+	for part, file := range map[Part][]byte{Transformer: m.config, Scheduler: []byte(t.scheduler)} {
+		var class struct {
+			Name string `json:"_class_name"`
+		}
+		if err := hfconfig.Decode(file, &class); err != nil {
+			return "", err
+		}
+		classes[part] = class.Name
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "{\n  \"_class_name\": %q", t.pipeline)
+	for _, part := range slices.Sorted(slices.Values(t.parts)) {
+		library, class := "null", "null"
+		if name := classes[part]; name != "" {
+			library, class = `"diffusers"`, strconv.Quote(name)
+		}
+		fmt.Fprintf(&b, ",\n  %q: [\n    %s,\n    %s\n  ]", part, library, class)
+	}
+	b.WriteString("\n}\n")
+	return b.String(), nil
 }
-`
-
-// schedulerText is PixArt's scheduler_config.json: the class's defaults.
-const schedulerText = `{
-  "_class_name": "DPMSolverMultistepScheduler",
-  "algorithm_type": "dpmsolver++",
-  "beta_end": 0.02,
-  "beta_schedule": "linear",
-  "beta_start": 0.0001,
-  "final_sigmas_type": "zero",
-  "lower_order_final": true,
-  "num_train_timesteps": 1000,
-  "prediction_type": "epsilon",
-  "solver_order": 2,
-  "solver_type": "midpoint",
-  "timestep_spacing": "linspace"
-}
-`

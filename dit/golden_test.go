@@ -14,7 +14,7 @@ import (
 	"ecadx/schedule"
 )
 
-// goldenCase is one case of testdata/pixart.json, made by testdata/make_goldens.py from diffusers.
+// goldenCase is one case of testdata/pixart.json or flux.json, made by make_goldens.py and make_flux_goldens.py there from diffusers.
 type goldenCase struct {
 	Name        string          `json:"name"`
 	Seed        uint64          `json:"seed"`
@@ -28,6 +28,13 @@ type goldenCase struct {
 	Resolution  [][2]float32    `json:"resolution"`
 	AspectRatio [][1]float32    `json:"aspect_ratio"`
 	BF16Error   float64         `json:"bf16_error"`
+
+	// FLUX: images, text tokens of each, and the sampler's static shift, nil for FLUX.1-dev's dynamic one.
+	Batch int      `json:"batch"`
+	Text  int      `json:"text"`
+	Shift *float64 `json:"shift"`
+	// RoundedError is BF16Error against float64 with timesteps and guidance rounded as diffusers rounds them in bfloat16, tensor NAME.rounded.
+	RoundedError float64 `json:"rounded_error"`
 }
 
 type goldens struct {
@@ -69,7 +76,7 @@ func (g *goldens) output(t *testing.T, name string) []float32 {
 // model makes the case's model from its configuration and seed.
 func (c *goldenCase) model(t testing.TB) *Model {
 	t.Helper()
-	m, err := newRandomModel(c.Name, c.Config, false, c.Seed)
+	m, err := newRandomModel(c.Name, c.Config, "", c.Seed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,6 +98,11 @@ func (c *goldenCase) normals(name string, n int) []float32 {
 func (c *goldenCase) inputs(t testing.TB, d Defaults) Inputs {
 	t.Helper()
 	in := Inputs{Height: c.Latents[0], Width: c.Latents[1]}
+	if d.Unmasked {
+		c.unmaskedPrompts(&in, d)
+		in.Latents = c.normals("latents", c.Batch*d.LatentChannels*in.Height*in.Width)
+		return in
+	}
 	length := len(c.Masks[0])
 	embeds := c.normals("prompt_embeds", len(c.Masks)*length*d.TextWidth)
 	for i, text := range c.Masks {
@@ -113,6 +125,38 @@ func (c *goldenCase) inputs(t testing.TB, d Defaults) Inputs {
 	}
 	in.Latents = c.normals("latents", len(in.Prompts)*d.LatentChannels*in.Height*in.Width)
 	return in
+}
+
+// unmaskedPrompts are the prompts of a FLUX case.
+func (c *goldenCase) unmaskedPrompts(in *Inputs, d Defaults) {
+	n := c.Text * d.TextWidth
+	embeds, pooled := c.normals("prompt_embeds", c.Batch*n), c.normals("pooled_prompt_embeds", c.Batch*d.PooledWidth)
+	for i := range c.Batch {
+		in.Prompts = append(in.Prompts, Prompt{Embeds: embeds[i*n : (i+1)*n], Tokens: c.Text, Pooled: pooled[i*d.PooledWidth : (i+1)*d.PooledWidth]})
+	}
+}
+
+// sampler is the case's sampler.
+func (c *goldenCase) sampler(t testing.TB, m *Model) *sampler.Sampler {
+	t.Helper()
+	config := sampler.DefaultDPMSolver()
+	if m.Defaults().Unmasked {
+		config = sampler.FluxDev()
+		if c.Shift != nil {
+			config = sampler.DefaultFlowMatch()
+			config.Flow.Shift = *c.Shift
+		}
+	}
+	s, err := sampler.New(config.ForTokens(m.family.dims(c.Latents[0], c.Latents[1]).ImageTokens), goldenSteps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// forward is the case's call.
+func (c *goldenCase) forward(dtype DType) ForwardOptions {
+	return ForwardOptions{Sizes: Sizes{DType: dtype}, Timestep: c.Timestep, Guidance: c.Guidance}
 }
 
 // schedule is random schedule k of the case, as make_goldens.random_schedule makes it.
@@ -146,15 +190,6 @@ func relativeError(got, want []float32) float64 {
 }
 
 const goldenSteps = 20
-
-func goldenSampler(t testing.TB) *sampler.Sampler {
-	t.Helper()
-	s, err := sampler.New(sampler.DefaultDPMSolver(), goldenSteps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 func openDevice(t testing.TB, b ecad.Backend) *ecad.Device {
 	t.Helper()
@@ -197,13 +232,21 @@ func slowFrom(t *testing.T, dev *ecad.Device) int {
 	return 0
 }
 
-func TestForwardGoldens(t *testing.T) {
-	g := readGoldens(t, "pixart")
+// families runs a test on the goldens of every family.
+func families(t *testing.T, f func(t *testing.T, g *goldens)) {
+	for _, name := range []string{"pixart", "flux"} {
+		t.Run(name, func(t *testing.T) { f(t, readGoldens(t, name)) })
+	}
+}
+
+func TestForwardGoldens(t *testing.T) { families(t, forwardGoldens) }
+
+func forwardGoldens(t *testing.T, g *goldens) {
 	backends(t, func(t *testing.T, dev *ecad.Device, dtype DType) {
 		for _, c := range g.Forward {
 			t.Run(c.Name, func(t *testing.T) {
 				d := c.denoiser(t, dev)
-				got, err := d.Predict(context.Background(), c.inputs(t, d.Model().Defaults()), c.Timestep, dtype, ecad.RunOptions{CheckFinite: true})
+				got, err := d.Predict(context.Background(), c.inputs(t, d.Model().Defaults()), c.forward(dtype), ecad.RunOptions{CheckFinite: true})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -217,13 +260,14 @@ func TestForwardGoldens(t *testing.T) {
 	})
 }
 
-func TestLoopGoldens(t *testing.T) {
-	g := readGoldens(t, "pixart")
+func TestLoopGoldens(t *testing.T) { families(t, loopGoldens) }
+
+func loopGoldens(t *testing.T, g *goldens) {
 	backends(t, func(t *testing.T, dev *ecad.Device, dtype DType) {
 		for _, c := range g.Loop[slowFrom(t, dev):] {
 			t.Run(c.Name, func(t *testing.T) {
 				d := c.denoiser(t, dev)
-				opt := DenoiseOptions{Sizes: Sizes{DType: dtype}, Guidance: c.Guidance, Sampler: goldenSampler(t)}
+				opt := DenoiseOptions{Sizes: Sizes{DType: dtype}, Guidance: c.Guidance, Sampler: c.sampler(t, d.Model())}
 				got, err := d.Denoise(context.Background(), c.inputs(t, d.Model().Defaults()), opt, ecad.RunOptions{})
 				if err != nil {
 					t.Fatal(err)
@@ -238,9 +282,10 @@ func TestLoopGoldens(t *testing.T) {
 	})
 }
 
-// The loop under random schedules equals diffusers with the outputs of attn1, attn2 and ff reused by hooks. All schedules are one program.
-func TestScheduleGoldens(t *testing.T) {
-	g := readGoldens(t, "pixart")
+// The loop under random schedules equals diffusers with the outputs of components reused by hooks. All schedules are one program.
+func TestScheduleGoldens(t *testing.T) { families(t, scheduleGoldens) }
+
+func scheduleGoldens(t *testing.T, g *goldens) {
 	c := g.Loop[0]
 	backends(t, func(t *testing.T, dev *ecad.Device, dtype DType) {
 		stride := 1 // the reference backend, never fast, runs three of them
@@ -249,9 +294,9 @@ func TestScheduleGoldens(t *testing.T) {
 		}
 		d := c.denoiser(t, dev)
 		in := c.inputs(t, d.Model().Defaults())
-		opt := DenoiseOptions{Guidance: c.Guidance, Sampler: goldenSampler(t)}
+		opt := DenoiseOptions{Guidance: c.Guidance, Sampler: c.sampler(t, d.Model())}
 		var err error
-		if opt.Sizes, err = d.Model().SizesFor(in, true, dtype); err != nil {
+		if opt.Sizes, err = d.Model().SizesFor(in, d.Model().Guided(c.Guidance), dtype); err != nil {
 			t.Fatal(err)
 		}
 		for k := range c.Schedules {
@@ -297,8 +342,9 @@ func runSchedule(t testing.TB, l *Loop, in Inputs, k int) []float32 {
 }
 
 // bfloat16 on the cpu backend may be at most 1.5 times as far from float64 as diffusers in bfloat16 is.
-func TestBFloat16(t *testing.T) {
-	g := readGoldens(t, "pixart")
+func TestBFloat16(t *testing.T) { families(t, bfloat16Goldens) }
+
+func bfloat16Goldens(t *testing.T, g *goldens) {
 	dev := openDevice(t, ecad.CPU)
 	check := func(t *testing.T, c *goldenCase, got []float32) {
 		e := relativeError(got, g.output(t, c.Name+".f64"))
@@ -306,11 +352,18 @@ func TestBFloat16(t *testing.T) {
 		if !(e <= 1.5*c.BF16Error) {
 			t.Errorf("error against float64 %.3g, diffusers in bfloat16 has %.3g", e, c.BF16Error)
 		}
+		if c.RoundedError > 0 {
+			e := relativeError(got, g.output(t, c.Name+".rounded"))
+			t.Logf("with rounded timesteps: error %.2g, diffusers %.2g", e, c.RoundedError)
+			if !(e <= 1.5*c.RoundedError) {
+				t.Errorf("error against float64 with rounded timesteps %.3g, diffusers in bfloat16 has %.3g", e, c.RoundedError)
+			}
+		}
 	}
 	for _, c := range g.Forward {
 		t.Run(c.Name, func(t *testing.T) {
 			d := c.denoiser(t, dev)
-			got, err := d.Predict(context.Background(), c.inputs(t, d.Model().Defaults()), c.Timestep, BFloat16, ecad.RunOptions{})
+			got, err := d.Predict(context.Background(), c.inputs(t, d.Model().Defaults()), c.forward(BFloat16), ecad.RunOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -320,7 +373,7 @@ func TestBFloat16(t *testing.T) {
 	for _, c := range g.Loop {
 		t.Run(c.Name, func(t *testing.T) {
 			d := c.denoiser(t, dev)
-			opt := DenoiseOptions{Sizes: Sizes{DType: BFloat16}, Guidance: c.Guidance, Sampler: goldenSampler(t)}
+			opt := DenoiseOptions{Sizes: Sizes{DType: BFloat16}, Guidance: c.Guidance, Sampler: c.sampler(t, d.Model())}
 			got, err := d.Denoise(context.Background(), c.inputs(t, d.Model().Defaults()), opt, ecad.RunOptions{})
 			if err != nil {
 				t.Fatal(err)
@@ -350,7 +403,7 @@ func TestFullSizeGolden(t *testing.T) {
 		name  string
 		limit float64
 	}{{Float32, c.Name, 1e-5}, {BFloat16, c.Name + ".f64", 1.5 * c.BF16Error}} {
-		got, err := d.Predict(context.Background(), c.inputs(t, m.Defaults()), c.Timestep, run.dtype, ecad.RunOptions{})
+		got, err := d.Predict(context.Background(), c.inputs(t, m.Defaults()), c.forward(run.dtype), ecad.RunOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,7 @@ import (
 )
 
 // Prompt is one row of text for the model: the embeddings of the kept tokens, in order. Dropping padding this way is exact: a masked token
-// has weight 0 in every softmax.
+// has weight 0 in every softmax. Models of Unmasked text keep it.
 type Prompt struct {
 	Embeds []float32 // [Tokens, D]
 	Tokens int       // at least 1
@@ -58,7 +58,6 @@ type Inputs struct {
 	Conditions []MicroCondition
 }
 
-// tokenStep rounds the text length up, so that prompts of similar length share a program.
 const tokenStep = 16
 
 // sizes checks the inputs against the model and returns what to compile. The length of the text is a property of the longest prompt.
@@ -80,9 +79,15 @@ func (in *Inputs) sizes(d Defaults, guided bool) (Sizes, error) {
 		if p.Tokens < 1 || len(p.Embeds) != p.Tokens*d.TextWidth {
 			return s, fmt.Errorf("prompt row %d holds %d values for %d tokens of width %d", i, len(p.Embeds), p.Tokens, d.TextWidth)
 		}
+		if len(p.Pooled) != d.PooledWidth {
+			return s, fmt.Errorf("the pooled embedding of prompt row %d holds %d values, the model reads %d", i, len(p.Pooled), d.PooledWidth)
+		}
+		if d.Unmasked && p.Tokens != all[0].Tokens {
+			return s, fmt.Errorf("prompt row %d has %d tokens, row 0 has %d: the model attends to padding: pad all prompts to one length", i, p.Tokens, all[0].Tokens)
+		}
 		longest = max(longest, p.Tokens)
 	}
-	s.TextTokens = (longest + tokenStep - 1) / tokenStep * tokenStep
+	s.TextTokens = d.TextLength(longest)
 	if !d.Micro {
 		return s, nil
 	}
@@ -94,6 +99,15 @@ func (in *Inputs) sizes(d Defaults, guided bool) (Sizes, error) {
 		return s, fmt.Errorf("%d resolutions for %d images: give one per image or one for all", len(in.Conditions), b)
 	}
 	return s, nil
+}
+
+// TextLength is the length to compile for prompts of at most so many tokens. Where padding is masked it is rounded up, so that prompts of similar length
+// share a program.
+func (d Defaults) TextLength(tokens int) int {
+	if d.Unmasked {
+		return tokens
+	}
+	return (tokens + tokenStep - 1) / tokenStep * tokenStep
 }
 
 // rows are the prompts in the order of the model's rows: the unconditional half first.
@@ -135,7 +149,18 @@ func (m *Model) IOTensors(in Inputs, s Sizes, guided bool) ([]IOTensor, error) {
 	list := []IOTensor{
 		{Name: IOLatents, Shape: []int{s.Batch, d.LatentChannels, s.Height, s.Width}, Floats: in.Latents},
 		{Name: IOPrompt, Shape: []int{len(rows), s.TextTokens, d.TextWidth}, Floats: embeds},
-		{Name: IOCounts, Shape: []int{len(rows)}, Ints: counts},
+	}
+	if !d.Unmasked {
+		list = append(list, IOTensor{Name: IOCounts, Shape: []int{len(rows)}, Ints: counts})
+	} else if i := slices.IndexFunc(rows, func(p Prompt) bool { return p.Tokens != s.TextTokens }); i >= 0 {
+		return nil, fmt.Errorf("prompt row %d has %d tokens, the program is for %d, padding included: pad it", i, rows[i].Tokens, s.TextTokens)
+	}
+	if d.PooledWidth > 0 {
+		pooled, err := pool(rows, d.PooledWidth)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, IOTensor{Name: IOPooled, Shape: []int{len(rows), d.PooledWidth}, Floats: pooled})
 	}
 	if !d.Micro {
 		return list, nil
@@ -149,6 +174,18 @@ func (m *Model) IOTensors(in Inputs, s Sizes, guided bool) ([]IOTensor, error) {
 		return nil, err
 	}
 	return append(list, IOTensor{Name: IOResolution, Shape: []int{n, 2}, Floats: resolution}, IOTensor{Name: IOAspectRatio, Shape: []int{n, 1}, Floats: aspect}), nil
+}
+
+// pool are the pooled embeddings [R, width].
+func pool(rows []Prompt, width int) ([]float32, error) {
+	var all []float32
+	for i, p := range rows {
+		if len(p.Pooled) != width {
+			return nil, fmt.Errorf("the pooled embedding of prompt row %d holds %d values, the model reads %d", i, len(p.Pooled), width)
+		}
+		all = append(all, p.Pooled...)
+	}
+	return all, nil
 }
 
 // pack is prompts as a program takes them: embeddings [R, tokens, width] and counts [R].

@@ -46,8 +46,10 @@ func References() []string {
 	for name := range builtins {
 		list = append(list, name)
 	}
-	for _, r := range releasedPixArt {
-		list = append(list, randomPrefix+r.name)
+	for _, a := range architectures {
+		for _, r := range a.released {
+			list = append(list, randomPrefix+r.name)
+		}
 	}
 	slices.Sort(list)
 	return list
@@ -56,7 +58,7 @@ func References() []string {
 const randomPrefix = "random:"
 
 // Open opens a model reference: the name of a built-in model, random:NAME[@SEED] with NAME of a released architecture, or the directory
-// of a snapshot. It reads configurations, not weights. An unknown name is an error that wraps ErrReference; errors about files name the
+// of a snapshot, or the file of a FLUX transformer in either layout. It reads configurations and headers, not weights. An unknown name is an error that wraps ErrReference; errors about files name the
 // file and the key.
 func Open(ref string) (*Model, error) {
 	if rest, ok := strings.CutPrefix(ref, randomPrefix); ok {
@@ -68,7 +70,11 @@ func Open(ref string) (*Model, error) {
 	if _, err := os.Stat(ref); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %q is no directory and no name: use a snapshot's directory or one of %s", ErrReference, ref, strings.Join(References(), ", "))
 	}
-	s, err := openSnapshotDir(ref)
+	open := openSnapshotDir
+	if info, err := os.Stat(ref); err == nil && info.Mode().IsRegular() && filepath.Ext(ref) == weightsSuffix {
+		open = openSingleFile
+	}
+	s, err := open(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -95,51 +101,30 @@ func newModel(ref string, s *Snapshot) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := readFamily(data, s.sigmaPipeline())
+	f, err := readFamily(data, s.pipelineClass())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Folder(Transformer).Path(configFile), err)
 	}
 	return &Model{ref: ref, family: f, config: data, snapshot: s}, nil
 }
 
-// sigmaPipeline tells whether model_index.json names PixArt-Sigma's pipeline. Without the file it does not.
-func (s *Snapshot) sigmaPipeline() bool {
+// pipelineClass is the class that model_index.json names. Without the file it is empty.
+func (s *Snapshot) pipelineClass() string {
 	var index struct {
 		Class string `json:"_class_name"`
 	}
 	data, err := s.src.ReadFile(modelIndexFile, hfconfig.MaxSize)
-	return err == nil && hfconfig.Decode(data, &index) == nil && index.Class == "PixArtSigmaPipeline"
-}
-
-// readFamily picks the architecture that a config.json describes.
-func readFamily(config []byte, sigma bool) (family, error) {
-	var class struct {
-		Name string `json:"_class_name"`
-		Norm string `json:"norm_type"`
+	if err != nil || hfconfig.Decode(data, &index) != nil {
+		return ""
 	}
-	if err := hfconfig.Decode(config, &class); err != nil {
-		return nil, err
-	}
-	// The alpha checkpoints were saved under the older class, which diffusers maps by the norm type.
-	if class.Name != "PixArtTransformer2DModel" && !(class.Name == "Transformer2DModel" && class.Norm == "ada_norm_single") {
-		return nil, fmt.Errorf("key \"_class_name\": %q is not supported: PixArtTransformer2DModel and Transformer2DModel with norm_type ada_norm_single are", class.Name)
-	}
-	cfg, err := decodePixArt(config)
-	if err != nil {
-		return nil, err
-	}
-	p := &pixart{cfg: *cfg, textTokens: 120}
-	if sigma {
-		p.textTokens = 300
-	}
-	return p, nil
+	return index.Class
 }
 
 // openRandom opens a released architecture with generated weights.
 func openRandom(ref, rest string) (*Model, error) {
 	name, seedText, hasSeed := strings.Cut(rest, "@")
-	i := slices.IndexFunc(releasedPixArt, func(r released) bool { return r.name == name })
-	if i < 0 {
+	r, ok := releasedModel(name)
+	if !ok {
 		return nil, fmt.Errorf("%w: %q: after %q comes one of %s", ErrReference, ref, randomPrefix, strings.ReplaceAll(strings.Join(References(), ", "), randomPrefix, ""))
 	}
 	seed := uint64(0)
@@ -149,12 +134,22 @@ func openRandom(ref, rest string) (*Model, error) {
 			return nil, fmt.Errorf("%w: %q: the seed after @ is a whole number from 0 to 2^64-1", ErrReference, ref)
 		}
 	}
-	return newRandomModel(ref, releasedPixArt[i].configJSON(), releasedPixArt[i].sigma, seed)
+	return newRandomModel(ref, r.config, r.pipeline, seed)
+}
+
+// releasedModel finds a released checkpoint by its name.
+func releasedModel(name string) (released, bool) {
+	for _, a := range architectures {
+		if i := slices.IndexFunc(a.released, func(r released) bool { return r.name == name }); i >= 0 {
+			return a.released[i], true
+		}
+	}
+	return released{}, false
 }
 
 // newRandomModel makes a model of any configuration with generated weights.
-func newRandomModel(ref string, config []byte, sigma bool, seed uint64) (*Model, error) {
-	f, err := readFamily(config, sigma)
+func newRandomModel(ref string, config []byte, pipeline string, seed uint64) (*Model, error) {
+	f, err := readFamily(config, pipeline)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ref, err)
 	}
@@ -185,20 +180,28 @@ func (m *Model) Shape(steps int) schedule.Shape { return m.family.shape(steps) }
 
 // Defaults is how the model runs when the user says nothing else.
 func (m *Model) Defaults() Defaults {
-	d := m.family.defaults()
+	d := m.family.traits().Defaults
 	if m.guidance != 0 {
 		d.Guidance = m.guidance
 	}
 	return d
 }
 
-// PixArt returns the configuration of a PixArt model and whether it is one.
-func (m *Model) PixArt() (PixArtConfig, bool) {
-	p, ok := m.family.(*pixart)
-	if !ok {
-		return PixArtConfig{}, false
+// Guided tells whether a guidance scale doubles the model's rows: an unconditional one for every image.
+func (m *Model) Guided(scale float64) bool { return m.family.traits().Guided(scale) }
+
+// Architecture returns the sizes of the transformer.
+func (m *Model) Architecture() Architecture { return m.family.traits().architecture }
+
+// Dims are the sizes by which the work of a run is counted for one image, by ECAD's rule (schedule.Dims.MACs; as many text tokens as ECAD counts, whatever
+// the prompt) with the model's own widths. Guidance that doubles the batch makes it two rows. height and width are those of the latents, which
+// Defaults.LatentMultiple divides.
+func (m *Model) Dims(height, width int, guidance float64) schedule.Dims {
+	d := m.family.dims(height, width)
+	if m.Guided(guidance) {
+		d.BatchRows = 2
 	}
-	return p.cfg, true
+	return d
 }
 
 // First returns the same model with at most n blocks of each kind. It shares weights with m, which must stay open.
@@ -229,6 +232,11 @@ func (m *Model) Weights() (*Weights, error) {
 	if err != nil {
 		return nil, err
 	}
+	if adopt := m.family.traits().adopt; adopt != nil {
+		if err := adopt(t); err != nil {
+			return nil, errors.Join(err, t.Close())
+		}
+	}
 	m.weights = NewWeights(t)
 	return m.weights, nil
 }
@@ -239,23 +247,38 @@ func (m *Model) Verify() (*Verification, error) {
 	if err != nil {
 		return nil, err
 	}
-	return w.Tensors().verify(m.family.tensors(), m.family.ignored()...), nil
+	return w.Tensors().verify(m.family.tensors(), m.family.traits().ignored...), nil
 }
 
-// SamplerConfig reads the model's scheduler; a model without one has its family's released settings.
+// Parts are the folders of a complete snapshot, in the order of a run.
+func (m *Model) Parts() []Part { return m.family.traits().parts }
+
+// SamplerConfig reads the model's scheduler; a model without one has its family's released settings. Where the picture's size matters it is the model's own,
+// see Sampler.
 func (m *Model) SamplerConfig() (sampler.Config, error) {
-	if m.snapshot == nil || !m.snapshot.Has(Scheduler, schedulerFile) {
-		return sampler.DefaultDPMSolver(), nil
-	}
-	data, err := m.snapshot.ReadFile(Scheduler, schedulerFile, hfconfig.MaxSize)
-	if err != nil {
-		return sampler.Config{}, err
+	t := m.family.traits()
+	data, path := []byte(t.scheduler), ""
+	if m.snapshot != nil && m.snapshot.Has(Scheduler, schedulerFile) {
+		var err error
+		if data, err = m.snapshot.ReadFile(Scheduler, schedulerFile, hfconfig.MaxSize); err != nil {
+			return sampler.Config{}, err
+		}
+		path = m.snapshot.Folder(Scheduler).Path(schedulerFile) + ": "
 	}
 	c, err := sampler.ParseConfig(data)
 	if err != nil {
-		return c, fmt.Errorf("%s: %w", m.snapshot.Folder(Scheduler).Path(schedulerFile), err)
+		return c, fmt.Errorf("%s%w", path, err)
 	}
-	return c, nil
+	return c.ForTokens(m.family.dims(t.LatentSize, t.LatentSize).ImageTokens), nil
+}
+
+// Sampler makes the model's sampler for a number of steps on latents of height x width, whose number of tokens some samplers depend on.
+func (m *Model) Sampler(steps, height, width int) (*sampler.Sampler, error) {
+	c, err := m.SamplerConfig()
+	if err != nil {
+		return nil, err
+	}
+	return sampler.New(c.ForTokens(m.family.dims(height, width).ImageTokens), steps)
 }
 
 // Close releases the weights, once nothing runs with them any more.

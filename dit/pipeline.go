@@ -10,7 +10,6 @@ import (
 
 	ecad "ecadx/cgo"
 	"ecadx/dit/noise"
-	"ecadx/dit/sampler"
 )
 
 // smallModel is the number of weights below which a model runs on several single-thread devices, each with its own images, instead of one
@@ -37,7 +36,6 @@ type PipelineConfig struct {
 type Pipeline struct {
 	Model   *Model
 	Workers []*Worker // share nothing but the weights in host memory; run side by side
-	Sampler sampler.Config
 	DType   DType
 
 	cfg     PipelineConfig
@@ -69,7 +67,7 @@ func (m *Model) OpenPipeline(cfg PipelineConfig) (*Pipeline, error) {
 		devices, each = threads, 1
 	}
 	p := &Pipeline{Model: m, DType: cfg.DType, cfg: cfg}
-	if p.Sampler, err = m.SamplerConfig(); err != nil {
+	if _, err := m.SamplerConfig(); err != nil {
 		return nil, err
 	}
 	for range devices {

@@ -33,7 +33,6 @@ type PixArtConfig struct {
 
 // pixartJSON is transformer/config.json as diffusers writes it. Pointers tell null from a value.
 type pixartJSON struct {
-	ClassName         string          `json:"_class_name"`
 	Heads             int             `json:"num_attention_heads"`
 	HeadDim           int             `json:"attention_head_dim"`
 	InChannels        int             `json:"in_channels"`
@@ -53,8 +52,6 @@ type pixartJSON struct {
 	CaptionChannels   *int            `json:"caption_channels"`
 	AttentionType     *string         `json:"attention_type"`
 }
-
-func ptr[T any](v T) *T { return &v }
 
 // defaultPixArtJSON holds the defaults of the class, for keys that a file leaves out.
 func defaultPixArtJSON() pixartJSON {
@@ -81,13 +78,6 @@ func decodePixArt(data []byte) (*PixArtConfig, error) {
 	return j.config()
 }
 
-// within is a key whose value must lie in a range.
-type within struct {
-	key         string
-	value       int
-	least, most int
-}
-
 // config applies the derived rules and refuses what the compiler cannot do.
 func (j *pixartJSON) config() (*PixArtConfig, error) {
 	if j.NormType != "ada_norm_single" || j.AdaNormEmbeds == nil {
@@ -106,14 +96,12 @@ func (j *pixartJSON) config() (*PixArtConfig, error) {
 	if j.OutChannels == nil {
 		j.OutChannels = ptr(j.InChannels)
 	}
-	for _, r := range []within{
+	if err := checkWithin([]within{
 		{"num_attention_heads", j.Heads, 1, 256}, {"attention_head_dim", j.HeadDim, 1, 1024}, {"num_layers", j.Layers, 1, schedule.MaxBlocks},
 		{"in_channels", j.InChannels, 1, 256}, {"out_channels", *j.OutChannels, 1, 512}, {"patch_size", j.PatchSize, 1, 64},
 		{"sample_size", j.SampleSize, j.PatchSize, 1 << 14}, {"cross_attention_dim", *j.CrossAttentionDim, 1, 1 << 16},
-	} {
-		if r.value < r.least || r.value > r.most {
-			return nil, fmt.Errorf("key %q: %d is out of range: %d to %d", r.key, r.value, r.least, r.most)
-		}
+	}); err != nil {
+		return nil, err
 	}
 	c := &PixArtConfig{Heads: j.Heads, HeadDim: j.HeadDim, Layers: j.Layers, InChannels: j.InChannels, OutChannels: *j.OutChannels,
 		PatchSize: j.PatchSize, SampleSize: j.SampleSize, CrossWidth: *j.CrossAttentionDim, CaptionChannels: *j.CrossAttentionDim,

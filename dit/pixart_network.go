@@ -11,12 +11,10 @@ import (
 // pixartNetwork emits one program of a PixArt model. Formulas: diffusers PixArtTransformer2DModel.forward and
 // BasicTransformerBlock.forward (ada_norm_single).
 type pixartNetwork struct {
-	*program.Builder
+	layers
 	c      *PixArtConfig
 	g      geometry
-	act    program.DType // inputs of matrix products, slots, keys and values
-	stream program.DType // residual stream, modulations
-	tokens int           // N
+	tokens int // N
 
 	embeds, counts     program.Tensor // text [R,L,D], kept tokens first; how many [R]
 	resolution, aspect program.Tensor // [M,2], [M,1] when micro-conditioned
@@ -62,7 +60,7 @@ const (
 
 func (p *pixart) network(b *program.Builder, g geometry) network {
 	c := &p.cfg
-	n := &pixartNetwork{Builder: b, c: c, g: g, act: g.dtype.activation(), stream: g.dtype.stream(),
+	n := &pixartNetwork{layers: newLayers(b, g.dtype), c: c, g: g,
 		tokens: g.height / c.PatchSize * (g.width / c.PatchSize)}
 	n.embeds = b.Persistent("prompt_embeds", n.stream, g.rows, g.tokens, c.CaptionChannels)
 	n.counts = b.Persistent("prompt_counts", program.Int32, g.rows)
@@ -96,18 +94,6 @@ func (n *pixartNetwork) conditionRows() int {
 	return 1
 }
 
-// linear is y = act(x W^T + b) with the weights called key, the rows of several keys stacked. bias says whether there are biases.
-func (n *pixartNetwork) linear(name string, x program.Tensor, act program.Act, bias bool, width int, out program.Tensor, keys ...string) program.Tensor {
-	spec := program.LinearSpec{X: []program.Tensor{x}, Act: act}
-	for _, key := range keys {
-		spec.W = append(spec.W, n.Weight(key+".weight", width, x.Dim(-1)))
-		if bias {
-			spec.B = append(spec.B, n.Weight(key+".bias", width))
-		}
-	}
-	return n.Linear(name, spec, out)
-}
-
 func (n *pixartNetwork) prologue() {
 	n.textPrologue()
 	n.timePrologue()
@@ -116,10 +102,7 @@ func (n *pixartNetwork) prologue() {
 // textPrologue: caption projection, then keys and values of every block's cross-attention.
 func (n *pixartNetwork) textPrologue() {
 	c, width := n.c, n.c.Width()
-	text := n.embeds
-	if n.act != n.stream {
-		text = n.Copy("text", text, n.Activation(n.act, text.Dims()...))
-	}
+	text := n.inAct("text", n.embeds)
 	if c.CaptionProjection {
 		hidden := n.Activation(n.act, n.g.rows, n.g.tokens, width)
 		hidden = n.linear("caption_projection.1", text, program.GeluTanh, true, width, hidden, "caption_projection.linear_1")
@@ -133,16 +116,9 @@ func (n *pixartNetwork) textPrologue() {
 	n.At(-1, -1)
 }
 
-// embedder is the sinusoids of t [rows] through a two-layer MLP: [rows, width]. The sinusoids are float32 in any arithmetic, as in
-// diffusers: those of large t depend on it.
-func (n *pixartNetwork) embedder(name string, t program.Tensor, width int, out program.Tensor) program.Tensor {
-	rows := t.Dim(0)
-	spec := program.TimestepSpec{CosFirst: true, MaxPeriod: 10000, Scale: 1}
-	sin := n.TimestepEmbed(name+".sinusoid", t, spec, n.Activation(program.Float32, rows, timestepWidth))
-	hidden := n.Activation(n.stream, rows, width)
-	key := "adaln_single.emb." + name
-	hidden = n.linear(name+".1", sin, program.SiLU, true, width, hidden, key+".linear_1")
-	return n.linear(name+".2", hidden, program.NoAct, true, width, out, key+".linear_2")
+// embedder is the sinusoids of t [rows] through a two-layer MLP: [rows, width].
+func (n *pixartNetwork) embedder(name string, t program.Tensor, width int) program.Tensor {
+	return n.embedding(name, "adaln_single.emb."+name, n.sinusoids(name, t), width, n.Activation(n.stream, t.Dim(0), width))
 }
 
 // timePrologue: the modulations of all steps at once.
@@ -152,7 +128,7 @@ func (n *pixartNetwork) timePrologue() {
 	for i, t := range n.g.timesteps {
 		times[i] = float32(t)
 	}
-	e := n.embedder("timestep_embedder", n.Float32s("timesteps", times, steps), width, n.Activation(n.stream, steps, width))
+	e := n.embedder("timestep_embedder", n.Float32s("timesteps", times, steps), width)
 	if n.c.MicroConditioned {
 		e = n.Add("conditions", n.Reshape(e, steps, 1, width), n.Reshape(n.microConditions(), 1, m, width), n.Activation(n.stream, steps, m, width))
 	}
@@ -177,8 +153,8 @@ func (n *pixartNetwork) timePrologue() {
 func (n *pixartNetwork) microConditions() program.Tensor {
 	m, width := n.g.conditions, n.c.Width()
 	third := width / 3
-	size := n.embedder("resolution_embedder", n.Reshape(n.resolution, 2*m), third, n.Activation(n.stream, 2*m, third))
-	ratio := n.embedder("aspect_ratio_embedder", n.Reshape(n.aspect, m), third, n.Activation(n.stream, m, third))
+	size := n.embedder("resolution_embedder", n.Reshape(n.resolution, 2*m), third)
+	ratio := n.embedder("aspect_ratio_embedder", n.Reshape(n.aspect, m), third)
 	all := n.Activation(n.stream, m, width)
 	n.Copy("resolution", n.Reshape(size, m, 2*third), n.Slice(all, 1, 0, 2*third))
 	n.Copy("aspect_ratio", ratio, n.Slice(all, 1, 2*third, width))
@@ -197,7 +173,7 @@ func (n *pixartNetwork) step(latents program.Tensor, row []schedule.Decision, ou
 		X: latents, W: n.Weight("pos_embed.proj.weight", width, c.InChannels, c.PatchSize, c.PatchSize), B: n.Weight("pos_embed.proj.bias", width),
 		Pos: n.positions, Patch: c.PatchSize, Repeat: g.rows / g.batch,
 	}, n.Activation(n.stream, g.rows, n.tokens, width))
-	r := &residual{b: n.Builder, x: x, act: n.act}
+	r := newResidual(n.Builder, x, n.act)
 	for i := range c.Layers {
 		n.block(i, r, row)
 	}
@@ -211,6 +187,7 @@ func (n *pixartNetwork) step(latents program.Tensor, row []schedule.Decision, ou
 
 // block emits the components of block i that compute and queues the outputs of all three.
 func (n *pixartNetwork) block(i int, r *residual, row []schedule.Decision) {
+	c := n.c
 	for _, comp := range schedule.PixArtBlock.Components() {
 		k := comp.Index()
 		slot := n.slots[i][k]
@@ -222,7 +199,7 @@ func (n *pixartNetwork) block(i int, r *residual, row []schedule.Decision) {
 			case schedule.CrossAttn:
 				n.crossAttention(i, r, slot)
 			case schedule.FeedForward:
-				n.feedForward(i, r, slot)
+				n.feedForward("ff", blockKey(i, "ff"), n.norm(i, r, "norm2", shiftFF, scaleFF), c.Activation, 4*c.Width(), slot)
 			}
 		}
 		var gate program.Tensor // cross-attention has none
@@ -258,7 +235,7 @@ func (n *pixartNetwork) selfAttention(i int, r *residual, slot program.Tensor) {
 	y := n.norm(i, r, "norm1", shiftAttn, scaleAttn)
 	qkv := n.linear("attn1.qkv", y, program.NoAct, n.c.AttentionBias, width, n.Activation(n.act, n.g.rows, n.tokens, 3*width),
 		blockKey(i, "attn1.to_q"), blockKey(i, "attn1.to_k"), blockKey(i, "attn1.to_v"))
-	n.attend(i, "attn1", n.Slice(qkv, 2, 0, width), n.Slice(qkv, 2, width, 2*width), n.Slice(qkv, 2, 2*width, 3*width), program.Tensor{}, slot)
+	n.attend(i, "attn1", n.columns(qkv, 0, width), n.columns(qkv, width, 2*width), n.columns(qkv, 2*width, 3*width), program.Tensor{}, slot)
 }
 
 func (n *pixartNetwork) crossAttention(i int, r *residual, slot program.Tensor) {
@@ -266,11 +243,5 @@ func (n *pixartNetwork) crossAttention(i int, r *residual, slot program.Tensor) 
 	x := r.plain("attn2.input")
 	q := n.linear("attn2.q", x, program.NoAct, n.c.AttentionBias, width, n.Activation(n.act, n.g.rows, n.tokens, width), blockKey(i, "attn2.to_q"))
 	kv := n.keyValues[i]
-	n.attend(i, "attn2", q, n.Slice(kv, 2, 0, width), n.Slice(kv, 2, width, 2*width), n.counts, slot)
-}
-
-func (n *pixartNetwork) feedForward(i int, r *residual, slot program.Tensor) {
-	y := n.norm(i, r, "norm2", shiftFF, scaleFF)
-	hidden := n.linear("ff.up", y, n.c.Activation, true, 4*n.c.Width(), n.Activation(n.act, n.g.rows, n.tokens, 4*n.c.Width()), blockKey(i, "ff.net.0.proj"))
-	n.linear("ff.down", hidden, program.NoAct, true, n.c.Width(), slot, blockKey(i, "ff.net.2"))
+	n.attend(i, "attn2", q, n.columns(kv, 0, width), n.columns(kv, width, 2*width), n.counts, slot)
 }

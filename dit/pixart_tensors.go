@@ -3,6 +3,7 @@ package dit
 import (
 	"fmt"
 
+	"ecadx/dit/hfconfig"
 	"ecadx/schedule"
 )
 
@@ -17,20 +18,43 @@ func (p *pixart) shape(steps int) schedule.Shape {
 	return schedule.Shape{Family: schedule.PixArt, Steps: steps, Blocks: p.cfg.Layers}
 }
 
-func (p *pixart) defaults() Defaults {
+func (p *pixart) traits() traits {
 	c := &p.cfg
-	return Defaults{Steps: 20, Guidance: 4.5, LatentChannels: c.InChannels, LatentSize: c.SampleSize / c.PatchSize * c.PatchSize,
-		LatentMultiple: c.PatchSize, TextTokens: p.textTokens, TextWidth: c.CaptionChannels, Micro: c.MicroConditioned}
+	t := traits{
+		Defaults: Defaults{Steps: 20, Guidance: 4.5, LatentChannels: c.InChannels, LatentSize: c.SampleSize / c.PatchSize * c.PatchSize,
+			LatentMultiple: c.PatchSize, TextTokens: p.textTokens, TextWidth: c.CaptionChannels, Micro: c.MicroConditioned},
+		architecture: Architecture{Heads: c.Heads, HeadDim: c.HeadDim, Width: c.Width(), Layers: c.Layers, InChannels: c.InChannels, OutChannels: c.OutChannels,
+			PatchSize: c.PatchSize, TextWidth: c.CaptionChannels, Interpolation: c.Interpolation, MicroConditioned: c.MicroConditioned},
+		outputChannels: c.OutChannels,
+		ignored:        []string{"pos_embed.pos_embed"}, // old files hold the position table, which is computed
+		pipeline:       alphaPipeline,
+		parts:          []Part{Tokenizer, TextEncoder, Transformer, Scheduler, VAE},
+		scheduler:      pixartScheduler,
+	}
+	if p.textTokens > alphaTextTokens {
+		t.pipeline = sigmaPipeline
+	}
+	// The prediction has the latents' channels, or twice as many with a variance that is dropped.
+	if c.OutChannels != c.InChannels && c.OutChannels != 2*c.InChannels {
+		t.sampling = fmt.Errorf("the model makes %d channels from %d: a sampler needs as many, or twice as many with a variance", c.OutChannels, c.InChannels)
+	}
+	return t
 }
 
-func (p *pixart) outputChannels() int { return p.cfg.OutChannels }
+// ecadTextTokens is how many text tokens ECAD counts for every PixArt, Sigma included.
+const ecadTextTokens = 120
 
-// checkSampling: the prediction has the latents' channels, or twice as many with a variance that is dropped.
-func (p *pixart) checkSampling() error {
-	if c := &p.cfg; c.OutChannels != c.InChannels && c.OutChannels != 2*c.InChannels {
-		return fmt.Errorf("the model makes %d channels from %d: a sampler needs as many, or twice as many with a variance", c.OutChannels, c.InChannels)
+func (p *pixart) dims(height, width int) schedule.Dims {
+	c := &p.cfg
+	d := schedule.Dims{
+		Family: schedule.PixArt, Width: c.Width(), ImageTokens: height / c.PatchSize * (width / c.PatchSize),
+		TextTokens: ecadTextTokens, BatchRows: 1, FFRatio: 4, InChannels: c.InChannels, OutChannels: c.OutChannels, Patch: c.PatchSize,
+		TimestepChannels: timestepWidth, CrossWidth: c.CrossWidth, MicroConditions: c.MicroConditioned,
 	}
-	return nil
+	if c.CaptionProjection {
+		d.TextWidth = c.CaptionChannels
+	}
+	return d
 }
 
 func (p *pixart) first(n int) family {
@@ -38,9 +62,6 @@ func (p *pixart) first(n int) family {
 	q.cfg.Layers = min(q.cfg.Layers, n)
 	return &q
 }
-
-// ignored: old files hold the position table, which is computed.
-func (p *pixart) ignored() []string { return []string{"pos_embed.pos_embed"} }
 
 // blockKey is the name of a tensor of one block.
 func blockKey(block int, name string) string {
@@ -51,22 +72,13 @@ func blockKey(block int, name string) string {
 func (p *pixart) tensors() []TensorSpec {
 	c := &p.cfg
 	width := int64(c.Width())
-	var list []TensorSpec
-	add := func(name string, shape ...int64) { list = append(list, TensorSpec{Name: name, Shape: shape}) }
-	linear := func(name string, out, in int64) {
-		add(name+".weight", out, in)
-		add(name+".bias", out)
-	}
-	mlp := func(name string, out, in int64) {
-		linear(name+".linear_1", out, in)
-		linear(name+".linear_2", out, out)
-	}
-	add("scale_shift_table", 2, width)
-	add("pos_embed.proj.weight", width, int64(c.InChannels), int64(c.PatchSize), int64(c.PatchSize))
-	add("pos_embed.proj.bias", width)
+	var list specList
+	list.add("scale_shift_table", 2, width)
+	list.add("pos_embed.proj.weight", width, int64(c.InChannels), int64(c.PatchSize), int64(c.PatchSize))
+	list.add("pos_embed.proj.bias", width)
 	for i := range c.Layers {
 		key := func(name string) string { return blockKey(i, name) }
-		add(key("scale_shift_table"), 6, width)
+		list.add(key("scale_shift_table"), 6, width)
 		for _, attn := range []struct {
 			name    string
 			context int64
@@ -75,64 +87,84 @@ func (p *pixart) tensors() []TensorSpec {
 				name string
 				in   int64
 			}{{"to_q", width}, {"to_k", attn.context}, {"to_v", attn.context}} {
-				add(key(attn.name+"."+to.name+".weight"), width, to.in)
+				list.add(key(attn.name+"."+to.name+".weight"), width, to.in)
 				if c.AttentionBias {
-					add(key(attn.name+"."+to.name+".bias"), width)
+					list.add(key(attn.name+"."+to.name+".bias"), width)
 				}
 			}
-			linear(key(attn.name+".to_out.0"), width, width)
+			list.linear(key(attn.name+".to_out.0"), width, width)
 		}
 		if c.NormAffine {
 			for _, norm := range []string{"norm1", "norm2"} {
-				add(key(norm+".weight"), width)
-				add(key(norm+".bias"), width)
+				list.add(key(norm+".weight"), width)
+				list.add(key(norm+".bias"), width)
 			}
 		}
-		linear(key("ff.net.0.proj"), 4*width, width)
-		linear(key("ff.net.2"), width, 4*width)
+		list.linear(key("ff.net.0.proj"), 4*width, width)
+		list.linear(key("ff.net.2"), width, 4*width)
 	}
-	linear("proj_out", int64(c.PatchSize*c.PatchSize*c.OutChannels), width)
-	mlp("adaln_single.emb.timestep_embedder", width, timestepWidth)
+	list.linear("proj_out", int64(c.PatchSize*c.PatchSize*c.OutChannels), width)
+	list.mlp("adaln_single.emb.timestep_embedder", width, timestepWidth)
 	if c.MicroConditioned {
-		mlp("adaln_single.emb.resolution_embedder", width/3, timestepWidth)
-		mlp("adaln_single.emb.aspect_ratio_embedder", width/3, timestepWidth)
+		list.mlp("adaln_single.emb.resolution_embedder", width/3, timestepWidth)
+		list.mlp("adaln_single.emb.aspect_ratio_embedder", width/3, timestepWidth)
 	}
-	linear("adaln_single.linear", 6*width, width)
+	list.linear("adaln_single.linear", 6*width, width)
 	if c.CaptionProjection {
-		linear("caption_projection.linear_1", width, int64(c.CaptionChannels))
-		linear("caption_projection.linear_2", width, width)
+		list.linear("caption_projection.linear_1", width, int64(c.CaptionChannels))
+		list.linear("caption_projection.linear_2", width, width)
 	}
 	return list
 }
 
-// timestepWidth is the width of the sinusoids of timesteps and sizes.
-const timestepWidth = 256
+// Diffusers' pipelines, and where each cuts prompts.
+const (
+	alphaPipeline   = "PixArtAlphaPipeline"
+	sigmaPipeline   = "PixArtSigmaPipeline"
+	alphaTextTokens = 120
+	sigmaTextTokens = 300
+)
 
-// released is a PixArt checkpoint whose shape `random:` can take.
-type released struct {
-	name       string
-	sampleSize int
-	sigma      bool
-	scale      float64 // interpolation_scale in the released file; 0: null
+// pixartArchitecture: the alpha checkpoints were saved under the older class, which diffusers maps by the norm type. All released models have 28 blocks of 16
+// heads x 72. Alpha's files leave the interpolation scale and the micro-conditioning to the derived rules, Sigma's state them. Source: diffusers
+// scripts/convert_pixart_*.py.
+var pixartArchitecture = architecture{
+	classes: []string{"PixArtTransformer2DModel", "Transformer2DModel"},
+	read:    readPixArt,
+	released: []released{
+		{"pixart-alpha-256", alphaPipeline, pixartConfigJSON(32, "null", "null")},
+		{"pixart-alpha-512", alphaPipeline, pixartConfigJSON(64, "null", "null")},
+		{"pixart-alpha-1024", alphaPipeline, pixartConfigJSON(128, "null", "null")},
+		{"pixart-sigma-256", sigmaPipeline, pixartConfigJSON(32, "0.5", "false")},
+		{"pixart-sigma-512", sigmaPipeline, pixartConfigJSON(64, "1", "false")},
+		{"pixart-sigma-1024", sigmaPipeline, pixartConfigJSON(128, "2", "false")},
+	},
 }
 
-// releasedPixArt are the released architectures; all have 28 blocks of 16 heads x 72. Alpha's files leave the interpolation scale and
-// the micro-conditioning to the derived rules, Sigma's state them. Source: diffusers scripts/convert_pixart_*.py.
-var releasedPixArt = []released{
-	{"pixart-alpha-256", 32, false, 0},
-	{"pixart-alpha-512", 64, false, 0},
-	{"pixart-alpha-1024", 128, false, 0},
-	{"pixart-sigma-256", 32, true, 0.5},
-	{"pixart-sigma-512", 64, true, 1},
-	{"pixart-sigma-1024", 128, true, 2},
-}
-
-// configJSON is the released config.json.
-func (r released) configJSON() []byte {
-	scale, conditions := "null", "null"
-	if r.sigma {
-		scale, conditions = fmt.Sprint(r.scale), "false"
+func readPixArt(config []byte, pipeline string) (family, error) {
+	var class struct {
+		Name string `json:"_class_name"`
+		Norm string `json:"norm_type"`
 	}
+	if err := hfconfig.Decode(config, &class); err != nil {
+		return nil, err
+	}
+	if class.Name == "Transformer2DModel" && class.Norm != "ada_norm_single" {
+		return nil, fmt.Errorf("key \"_class_name\": %q is supported with norm_type ada_norm_single only, not %q", class.Name, class.Norm)
+	}
+	cfg, err := decodePixArt(config)
+	if err != nil {
+		return nil, err
+	}
+	p := &pixart{cfg: *cfg, textTokens: alphaTextTokens}
+	if pipeline == sigmaPipeline {
+		p.textTokens = sigmaTextTokens
+	}
+	return p, nil
+}
+
+// pixartConfigJSON is a released config.json.
+func pixartConfigJSON(sampleSize int, scale, conditions string) []byte {
 	return fmt.Appendf(nil, `{
   "_class_name": "PixArtTransformer2DModel",
   "activation_fn": "gelu-approximate",
@@ -157,5 +189,22 @@ func (r released) configJSON() []byte {
   "upcast_attention": false,
   "use_additional_conditions": %s
 }
-`, scale, r.sampleSize, conditions)
+`, scale, sampleSize, conditions)
 }
+
+// pixartScheduler is the released scheduler_config.json: the class's defaults.
+const pixartScheduler = `{
+  "_class_name": "DPMSolverMultistepScheduler",
+  "algorithm_type": "dpmsolver++",
+  "beta_end": 0.02,
+  "beta_schedule": "linear",
+  "beta_start": 0.0001,
+  "final_sigmas_type": "zero",
+  "lower_order_final": true,
+  "num_train_timesteps": 1000,
+  "prediction_type": "epsilon",
+  "solver_order": 2,
+  "solver_type": "midpoint",
+  "timestep_spacing": "linspace"
+}
+`

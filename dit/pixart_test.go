@@ -32,7 +32,7 @@ func TestReleasedConfigs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, _ := m.PixArt()
+		c := m.family.(*pixart).cfg
 		d := m.Defaults()
 		if c.Interpolation != want.scale || c.MicroConditioned != want.micro || d.TextTokens != want.textTokens || d.LatentSize != want.latentWidth || m.seed != 7 {
 			t.Errorf("%s: got %+v %+v", want.name, c, d)
@@ -69,7 +69,7 @@ func TestConfigErrorsNameTheKey(t *testing.T) {
 		{`[]`, ``},
 		{``, ``},
 	} {
-		if _, err := readFamily([]byte(c.json), false); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := readFamily([]byte(c.json), ""); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one that names %s", c.json, err, c.want)
 		}
 	}

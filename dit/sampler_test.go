@@ -60,11 +60,11 @@ func (r *rig) model(smp *sampler.Sampler, guidance float64) func(step int, input
 	return func(step int, input, out []float32) error {
 		in := r.in
 		in.Latents = input
-		if Guided(guidance) {
+		if r.d.Model().Guided(guidance) {
 			in.Latents = append(slices.Clone(input), input...)
 			in.Prompts, in.Negative = r.in.rows(true), nil
 		}
-		v, err := r.d.Predict(context.Background(), in, smp.Timesteps[step], Float32, ecad.RunOptions{})
+		v, err := r.d.Predict(context.Background(), in, ForwardOptions{Timestep: smp.Timesteps[step]}, ecad.RunOptions{})
 		if err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ func (r *rig) model(smp *sampler.Sampler, guidance float64) func(step int, input
 		for i := range len(r.in.Prompts) {
 			for j := range image {
 				out[i*image+j] = row(i, j)
-				if Guided(guidance) {
+				if r.d.Model().Guided(guidance) {
 					u, c := row(i, j), row(i+len(r.in.Prompts), j)
 					out[i*image+j] = u + float32(guidance)*(c-u)
 				}
@@ -100,7 +100,7 @@ func TestFirstBlocks(t *testing.T) {
 	d := NewDenoiser(first, openDevice(t, ecad.CPU))
 	defer d.Close()
 	in := Inputs{Latents: make([]float32, 4*8*8), Height: 8, Width: 8, Prompts: []Prompt{{Embeds: make([]float32, 20), Tokens: 1}}}
-	if _, err := d.Predict(context.Background(), in, 10, Float32, ecad.RunOptions{CheckFinite: true}); err != nil {
+	if _, err := d.Predict(context.Background(), in, ForwardOptions{Timestep: 10}, ecad.RunOptions{CheckFinite: true}); err != nil {
 		t.Fatal(err)
 	}
 	for block := range 3 {

@@ -41,7 +41,16 @@ type Snapshot struct {
 	src  safetensors.Source
 	bare bool // src is the transformer folder itself
 	disk bool // src is a directory, whose weights are mapped
+
+	// Of a checkpoint file without a folder of its own: its name without the ending, and the configuration that its tensors have.
+	weights string
+	config  []byte
 }
+
+const weightsSuffix = ".safetensors"
+
+// onDisk: weights of directories are mapped, where that is possible.
+const onDisk = runtime.GOOS != "windows"
 
 // openSnapshotDir looks at a directory.
 func openSnapshotDir(dir string) (*Snapshot, error) {
@@ -50,9 +59,9 @@ func openSnapshotDir(dir string) (*Snapshot, error) {
 		return nil, err
 	}
 	if !info.IsDir() {
-		return nil, fmt.Errorf("%s: a file: give the directory of a snapshot", dir)
+		return nil, fmt.Errorf("%s: a file: give the directory of a snapshot, or a FLUX transformer's %s", dir, weightsSuffix)
 	}
-	return openSnapshot(&Snapshot{ref: dir, src: safetensors.Dir(dir), disk: runtime.GOOS != "windows"})
+	return openSnapshot(&Snapshot{ref: dir, src: safetensors.Dir(dir), disk: onDisk})
 }
 
 // openSnapshotFS looks at a file tree, such as an embedded one. ref is what the user called it.
@@ -85,6 +94,9 @@ func (s *Snapshot) Folder(p Part) safetensors.Source {
 
 // Has tells whether the snapshot holds the file of a part.
 func (s *Snapshot) Has(p Part, file string) bool {
+	if s.config != nil {
+		return p == Transformer && file == configFile
+	}
 	return (!s.bare || p == Transformer) && s.Folder(p).Exists(file)
 }
 
@@ -94,12 +106,15 @@ func (s *Snapshot) ReadFile(p Part, file string, limit int64) ([]byte, error) {
 	if !s.Has(p, file) {
 		return nil, s.missing(p, file)
 	}
+	if s.config != nil {
+		return s.config, nil
+	}
 	return s.Folder(p).ReadFile(file, limit)
 }
 
 func (s *Snapshot) missing(p Part, file string) error {
 	if s.bare {
-		return fmt.Errorf("%s: this is a transformer folder, but %s/%s is needed: give the whole snapshot: %w", s.ref, p, file, fs.ErrNotExist)
+		return fmt.Errorf("%s: this is a transformer alone, but %s/%s is needed: give the whole snapshot: %w", s.ref, p, file, fs.ErrNotExist)
 	}
 	return fmt.Errorf("%s: %s is missing: the snapshot lacks its %s: %w", s.ref, s.Folder(p).Path(file), p, fs.ErrNotExist)
 }
@@ -125,7 +140,10 @@ func (s *Snapshot) OpenTensors(p Part) (*Tensors, error) {
 		base = transformersWeights
 	}
 	if s.bare && p != Transformer {
-		return nil, s.missing(p, base+".safetensors")
+		return nil, s.missing(p, base+weightsSuffix)
+	}
+	if s.weights != "" {
+		base = s.weights
 	}
 	t, err := openTensors(s.Folder(p), base, s.disk)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -35,7 +35,7 @@ func TestRandomValues(t *testing.T) {
 // exportTiny writes a tiny random model as a snapshot.
 func exportTiny(t *testing.T, config string) (*Model, string) {
 	t.Helper()
-	m, err := newRandomModel("tiny", []byte(config), false, 3)
+	m, err := newRandomModel("tiny", []byte(config), "", 3)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,8 +40,9 @@ const (
 
 // holds counts who reads a tensor; the mutex is held while its values are made.
 type holds struct {
-	mu sync.Mutex
-	n  int
+	mu   sync.Mutex
+	n    int
+	kept bool // the values are in memory of their own, whatever the source
 }
 
 // openTensors opens the weights called base in the folder src: single or sharded, plain or of a variant. onDisk says that
@@ -127,6 +128,35 @@ func newRandomTensors(path string, specs []TensorSpec, seed uint64) (*Tensors, e
 	return t, nil
 }
 
+// replace gives the set other tensors, views of its memory. Nobody may hold any. Two of one name are an error.
+func (t *Tensors) replace(list []safetensors.Tensor) error {
+	slices.SortFunc(list, func(a, b safetensors.Tensor) int { return strings.Compare(a.Name, b.Name) })
+	for i := 1; i < len(list); i++ {
+		if list[i].Name == list[i-1].Name {
+			return fmt.Errorf("%s: tensor %q is there twice, under different names: remove one", t.path, list[i].Name)
+		}
+	}
+	t.list, t.holds = list, make([]holds, len(list))
+	t.makeIndex()
+	return nil
+}
+
+// rewrite gives a tensor memory of its own, filled by make from its values. A name that is not there stays so.
+func (t *Tensors) rewrite(name string, make func(dst, src []byte)) error {
+	i, ok := t.index[name]
+	if !ok {
+		return nil
+	}
+	memory, free, err := mapMemory(int64(len(t.list[i].Data)))
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.path, err)
+	}
+	make(memory, t.list[i].Data)
+	before := t.free
+	t.list[i].Data, t.holds[i].kept, t.free = memory, true, func() error { return errors.Join(free(), before()) }
+	return nil
+}
+
 func elements(shape []int64) int64 {
 	n := int64(1)
 	for _, d := range shape {
@@ -190,7 +220,7 @@ func (t *Tensors) drop(i int) {
 	h := &t.holds[i]
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.n--; h.n == 0 && t.source != copied {
+	if h.n--; h.n == 0 && t.source != copied && !h.kept {
 		dropPages(t.list[i].Data)
 	}
 }
@@ -220,6 +250,25 @@ type TensorSpec struct {
 	Name     string
 	Shape    []int64
 	Optional bool // it may be missing
+}
+
+// specList collects the tensors of an architecture.
+type specList []TensorSpec
+
+func (l *specList) add(name string, shape ...int64) {
+	*l = append(*l, TensorSpec{Name: name, Shape: shape})
+}
+
+// linear is weight and bias of a linear layer.
+func (l *specList) linear(name string, out, in int64) {
+	l.add(name+".weight", out, in)
+	l.add(name+".bias", out)
+}
+
+// mlp is two linear layers of one width.
+func (l *specList) mlp(name string, out, in int64) {
+	l.linear(name+".linear_1", out, in)
+	l.linear(name+".linear_2", out, out)
 }
 
 // Verification is how the tensors of a checkpoint compare to an architecture.

@@ -212,7 +212,7 @@ func (t *task) writeCompiled(out string, list []*resolved, writeInputs func(*man
 		TextTokens: t.textTokens, TextWidth: d.TextWidth, Latents: manifestLatents{d.LatentChannels, t.size.LatentHeight, t.size.LatentWidth, s.InitNoiseSigma},
 		Sampler: describeSampler(s), ABI: fmt.Sprintf("%d.%d", major, minor),
 	}
-	if dit.Guided(t.guidance) {
+	if t.model.Guided(t.guidance) {
 		m.Rows *= 2
 	}
 	if m.Denoise, err = writeProgram(out, denoiseFile, denoise); err != nil {

@@ -91,7 +91,7 @@ func (t *task) encode(c *cli.Context, in *promptInputs) ([]dit.IOTensor, error) 
 	}
 	batch := dit.Inputs{Latents: t.model.Noise(t.seeds(), t.size.LatentHeight, t.size.LatentWidth), Height: t.size.LatentHeight, Width: t.size.LatentWidth,
 		Prompts: encoded[1:], Negative: encoded[:1]}
-	return t.model.IOTensors(batch, t.sizes(), dit.Guided(t.guidance))
+	return t.model.IOTensors(batch, t.sizes(), t.model.Guided(t.guidance))
 }
 
 func (t *task) seeds() []int64 {

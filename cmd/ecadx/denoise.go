@@ -14,7 +14,6 @@ import (
 	ecad "ecadx/cgo"
 	"ecadx/dit"
 	"ecadx/dit/safetensors"
-	"ecadx/dit/sampler"
 	"ecadx/schedule"
 )
 
@@ -24,6 +23,7 @@ const (
 	tensorPrompt         = "prompt_embeds"
 	tensorPromptMask     = "prompt_mask"
 	tensorPromptCounts   = "prompt_counts"
+	tensorPooled         = "pooled_prompt_embeds"
 	tensorNegative       = "negative_prompt_embeds"
 	tensorNegativeMask   = "negative_prompt_mask"
 	tensorResolution     = "resolution"
@@ -41,7 +41,8 @@ func denoiseCommand() *cli.Command {
 		CustomHelpTemplate: commandHelp(`Inputs: latents [B,C,H,W], prompt_embeds [B,T,D], prompt_mask [B,T] (0/1, holes allowed, at least one 1) and, unless guidance is
 at most 1, negative_prompt_embeds and negative_prompt_mask ([B,...] or [1,...] for all). Micro-conditioned models also take
 resolution [B,2] and aspect_ratio [B,1], 8x the latent size without them. The result is latents [B,C,H,W]; with --forward T
-it is output, all channels of one call at timestep T, without sampler and guidance. The inputs.safetensors of ecadx compile will do as well,
+it is output, all channels of one call at timestep T, without sampler and classifier-free guidance. FLUX, which is told the guidance scale and attends to padding,
+takes latents as they are before packing, prompt_embeds with all tokens, pooled_prompt_embeds [B,P], no masks and nothing negative. The inputs.safetensors of ecadx compile will do as well,
 which has prompt_counts instead of masks: prompt_embeds [R,T,D], with guidance R = 2 B, the negative prompts first. Everything is float32 unless --dtype says otherwise.`,
 			"ecadx denoise --inputs in.safetensors --out out.safetensors --steps 20 --schedule fora:2",
 			"ecadx denoise --model random:pixart-alpha-256 --inputs in.safetensors --out out.safetensors --forward 500 --device reference"),
@@ -104,7 +105,7 @@ func denoise(c *cli.Context) error {
 	if o.guidance != nil {
 		d.guidance = *o.guidance
 	}
-	if forward {
+	if forward && m.Defaults().Guiding == dit.ClassifierFree {
 		d.guidance = 1
 	}
 	if err := d.read(in); err != nil {
@@ -147,11 +148,7 @@ func (d *denoising) sample(c *cli.Context, r *denoiseReport) ([]float32, error) 
 	if err != nil {
 		return nil, err
 	}
-	config, err := d.model.SamplerConfig()
-	if err != nil {
-		return nil, badInput(err)
-	}
-	loop, err := sampler.New(config, d.steps)
+	loop, err := d.model.Sampler(d.steps, d.inputs.Height, d.inputs.Width)
 	if err != nil {
 		return nil, badInput(err)
 	}
@@ -174,7 +171,7 @@ func (d *denoising) sample(c *cli.Context, r *denoiseReport) ([]float32, error) 
 // forward makes one call of the transformer.
 func (d *denoising) forward(c *cli.Context, r *denoiseReport, timestep float64) ([]float32, error) {
 	result, err := d.on(c, r, func(n *dit.Denoiser) ([]float32, error) {
-		return n.Predict(c.Context, d.inputs, timestep, d.dtype.dtype, d.run)
+		return n.Predict(c.Context, d.inputs, dit.ForwardOptions{Sizes: dit.Sizes{DType: d.dtype.dtype}, Timestep: timestep, Guidance: d.guidance}, d.run)
 	})
 	if err != nil {
 		return nil, err
@@ -240,15 +237,60 @@ func (d *denoising) read(path string) error {
 	}
 	batch := shape[0]
 	d.inputs = dit.Inputs{Latents: latents, Height: shape[2], Width: shape[3]}
-	if _, ok := t.Tensor(tensorPromptCounts); ok {
+	switch _, counted := t.Tensor(tensorPromptCounts); {
+	case def.Unmasked:
+		err = d.readUnmasked(t, batch, def.TextWidth)
+	case counted:
 		err = d.readRows(t, batch, def.TextWidth)
-	} else {
+	default:
 		err = d.readPrompts(t, batch, def.TextWidth)
+	}
+	if err == nil && def.PooledWidth > 0 {
+		err = d.readPooled(t, def.PooledWidth)
 	}
 	if err != nil {
 		return err
 	}
 	return d.readConditions(t, batch, def.Micro)
+}
+
+// readUnmasked reads embeddings of which every token counts. A mask that drops tokens is refused: the model attends to padding.
+func (d *denoising) readUnmasked(t tensorFile, batch, width int) error {
+	v, shape, err := t.embeddings(tensorPrompt, width)
+	if err != nil {
+		return err
+	}
+	if shape[0] != batch || shape[1] < 1 {
+		return t.fail(tensorPrompt, "its shape is %v, latents have %d rows: write [%d,T,%d]", shape, batch, batch, width)
+	}
+	if _, ok := t.Tensor(tensorPromptMask); ok {
+		m, _, err := t.mask(tensorPromptMask)
+		if err != nil {
+			return err
+		}
+		if i := slices.Index(m, 0); i >= 0 {
+			return t.fail(tensorPromptMask, "value %d is 0, but %s attends to padding: leave the mask out", i, d.model.Ref())
+		}
+	}
+	for i := range batch {
+		d.inputs.Prompts = append(d.inputs.Prompts, dit.Prompt{Embeds: v[i*shape[1]*width : (i+1)*shape[1]*width], Tokens: shape[1]})
+	}
+	return nil
+}
+
+// readPooled reads the pooled embedding of each prompt.
+func (d *denoising) readPooled(t tensorFile, width int) error {
+	v, shape, err := t.floats(tensorPooled, 2)
+	if err != nil {
+		return err
+	}
+	if n := len(d.inputs.Prompts); shape[0] != n || shape[1] != width {
+		return t.fail(tensorPooled, "its shape is %v: write [%d,%d]", shape, n, width)
+	}
+	for i := range d.inputs.Prompts {
+		d.inputs.Prompts[i].Pooled = v[i*width : (i+1)*width]
+	}
+	return nil
 }
 
 // readPrompts reads embeddings with masks.
@@ -259,7 +301,7 @@ func (d *denoising) readPrompts(t tensorFile, batch, width int) (err error) {
 	if len(d.inputs.Prompts) != batch {
 		return t.fail(tensorPrompt, "it has %d rows, latents have %d: write one per image", len(d.inputs.Prompts), batch)
 	}
-	if dit.Guided(d.guidance) {
+	if d.model.Guided(d.guidance) {
 		if d.inputs.Negative, err = t.prompts(tensorNegative, tensorNegativeMask, width); err != nil {
 			return err
 		}
@@ -281,7 +323,7 @@ func (d *denoising) readRows(t tensorFile, batch, width int) error {
 		return err
 	}
 	rows := batch
-	if dit.Guided(d.guidance) {
+	if d.model.Guided(d.guidance) {
 		rows *= 2
 	}
 	if shape[0] != rows || countShape[0] != rows {

@@ -103,7 +103,7 @@ func (k *macsCounter) countReleased(r *resolved) (schedule.Tally, error) {
 	if err != nil {
 		return schedule.Tally{}, usageError("%s: --%s: %w", k.o.command, flagResolution, err)
 	}
-	if k.o.guidance != nil && !dit.Guided(*k.o.guidance) && d.Family == schedule.PixArt {
+	if k.o.guidance != nil && *k.o.guidance <= 1 && d.Family == schedule.PixArt {
 		d.BatchRows = 1
 	}
 	return k.tally(r, d)

@@ -64,27 +64,14 @@ func modelInfoCommand() *cli.Command {
 
 // modelReport is model info --json.
 type modelReport struct {
-	Model       string             `json:"model"`
-	Family      string             `json:"family"`
-	Blocks      []int              `json:"blocks"`     // of each kind
-	Components  []string           `json:"components"` // of a block
-	Transformer *transformerReport `json:"transformer,omitempty"`
-	Defaults    defaultsReport     `json:"defaults"`
-	Sampler     samplerReport      `json:"sampler"`
-	Parts       []partReport       `json:"parts"`
-}
-
-type transformerReport struct {
-	Heads            int     `json:"heads"`
-	HeadDim          int     `json:"head_dim"`
-	Width            int     `json:"width"`
-	Layers           int     `json:"layers"`
-	InChannels       int     `json:"in_channels"`
-	OutChannels      int     `json:"out_channels"`
-	PatchSize        int     `json:"patch_size"`
-	TextWidth        int     `json:"text_width"`
-	Interpolation    float64 `json:"interpolation_scale"`
-	MicroConditioned bool    `json:"micro_conditioned"`
+	Model       string           `json:"model"`
+	Family      string           `json:"family"`
+	Blocks      []int            `json:"blocks"`     // of each kind
+	Components  []string         `json:"components"` // of a block
+	Transformer dit.Architecture `json:"transformer"`
+	Defaults    defaultsReport   `json:"defaults"`
+	Sampler     samplerReport    `json:"sampler"`
+	Parts       []partReport     `json:"parts"`
 }
 
 type defaultsReport struct {
@@ -127,16 +114,12 @@ func modelInfo(c *cli.Context, o *options, m *dit.Model) error {
 
 func describeModel(m *dit.Model) (*modelReport, error) {
 	d, shape := m.Defaults(), m.Shape(1)
-	r := &modelReport{Model: m.Ref(), Family: shape.Family.String(), Blocks: []int{shape.Blocks}, Components: []string{}}
+	r := &modelReport{Model: m.Ref(), Family: shape.Family.String(), Blocks: []int{shape.Blocks}, Components: []string{}, Transformer: m.Architecture()}
 	if shape.Family == schedule.Flux {
 		r.Blocks = append(r.Blocks, shape.SingleBlocks)
 	}
 	for _, component := range shape.Family.Components() {
 		r.Components = append(r.Components, component.String())
-	}
-	if p, ok := m.PixArt(); ok {
-		r.Transformer = &transformerReport{p.Heads, p.HeadDim, p.Width(), p.Layers, p.InChannels, p.OutChannels, p.PatchSize, p.CaptionChannels,
-			p.Interpolation, p.MicroConditioned}
 	}
 	size, err := bench.SizeOf(m, 0, 0)
 	if err != nil {
@@ -149,7 +132,7 @@ func describeModel(m *dit.Model) (*modelReport, error) {
 		return nil, err
 	}
 	r.Sampler = samplerReport{s.Family.String(), s.Prediction.String(), s.Spacing.String(), !hasPart(m, dit.Scheduler)}
-	for _, part := range modelParts {
+	for _, part := range m.Parts() {
 		p, err := describePart(m, part)
 		if err != nil {
 			return nil, err
@@ -159,19 +142,23 @@ func describeModel(m *dit.Model) (*modelReport, error) {
 	return r, nil
 }
 
-// modelParts are the parts of the families we know, in the order of a run.
-var modelParts = []dit.Part{dit.Tokenizer, dit.TextEncoder, dit.Transformer, dit.Scheduler, dit.VAE}
-
-// partFile is the file that tells whether a snapshot has a part.
-var partFile = map[dit.Part]string{dit.Tokenizer: "spiece.model", dit.TextEncoder: "config.json", dit.Transformer: "config.json",
-	dit.Scheduler: "scheduler_config.json", dit.VAE: "config.json"}
+// partFile are the files of which one tells whether a snapshot has a part.
+func partFile(part dit.Part) []string {
+	switch part {
+	case dit.Tokenizer, dit.Tokenizer2:
+		return []string{"spiece.model", "vocab.json"}
+	case dit.Scheduler:
+		return []string{"scheduler_config.json"}
+	}
+	return []string{"config.json"}
+}
 
 func hasPart(m *dit.Model, part dit.Part) bool {
 	s := m.Snapshot()
 	if s == nil {
 		return part == dit.Transformer
 	}
-	return s.Has(part, partFile[part])
+	return slices.ContainsFunc(partFile(part), func(file string) bool { return s.Has(part, file) })
 }
 
 func describePart(m *dit.Model, part dit.Part) (partReport, error) {
@@ -179,7 +166,7 @@ func describePart(m *dit.Model, part dit.Part) (partReport, error) {
 	if s := m.Snapshot(); s != nil {
 		p.Path = s.Folder(part).Path("")
 	}
-	if !p.Present || part == dit.Tokenizer || part == dit.Scheduler {
+	if !p.Present || part == dit.Tokenizer || part == dit.Tokenizer2 || part == dit.Scheduler {
 		return p, nil
 	}
 	var t *dit.Tensors
@@ -212,14 +199,9 @@ func describePart(m *dit.Model, part dit.Part) (partReport, error) {
 
 func (r *modelReport) writeText(w io.Writer) error {
 	fmt.Fprintf(w, "%s: %s, blocks %s, components %s\n", r.Model, r.Family, strings.Trim(fmt.Sprint(r.Blocks), "[]"), strings.Join(r.Components, ", "))
-	if t := r.Transformer; t != nil {
-		micro := ""
-		if t.MicroConditioned {
-			micro = ", conditioned on resolution and aspect ratio"
-		}
-		fmt.Fprintf(w, "transformer: %d heads of %d, width %d, patches of %d, %d channels in, %d out, text of width %d, positions scaled by %g%s\n",
-			t.Heads, t.HeadDim, t.Width, t.PatchSize, t.InChannels, t.OutChannels, t.TextWidth, t.Interpolation, micro)
-	}
+	t := r.Transformer
+	fmt.Fprintf(w, "transformer: %d heads of %d, width %d, patches of %d, %d channels in, %d out, text of width %d%s\n",
+		t.Heads, t.HeadDim, t.Width, t.PatchSize, t.InChannels, t.OutChannels, t.TextWidth, particulars(t))
 	d := r.Defaults
 	fmt.Fprintf(w, "as it is run: %v px (latents %v), %d steps, guidance %g, at most %d text tokens\n", d.Resolution, d.Latents, d.Steps, d.Guidance, d.TextTokens)
 	released := ""
@@ -240,6 +222,27 @@ func (r *modelReport) writeText(w io.Writer) error {
 		}
 	}
 	return tw.Flush()
+}
+
+// particulars is what not every transformer has.
+func particulars(t dit.Architecture) string {
+	text := ""
+	if t.Interpolation > 0 {
+		text += fmt.Sprintf(", positions scaled by %g", t.Interpolation)
+	}
+	if t.MicroConditioned {
+		text += ", conditioned on resolution and aspect ratio"
+	}
+	if t.PooledWidth > 0 {
+		text += fmt.Sprintf(", pooled text of width %d", t.PooledWidth)
+	}
+	if len(t.RopeAxes) > 0 {
+		text += fmt.Sprintf(", rotary positions on axes of %s", strings.Trim(fmt.Sprint(t.RopeAxes), "[]"))
+	}
+	if t.GuidanceEmbedded {
+		text += ", guidance embedded"
+	}
+	return text
 }
 
 func modelVerifyCommand() *cli.Command {
@@ -270,7 +273,7 @@ type partVerify struct {
 func modelVerify(c *cli.Context, o *options, m *dit.Model) error {
 	r := verifyReport{Model: m.Ref(), OK: true, Parts: []partVerify{}}
 	var first error
-	for _, part := range modelParts {
+	for _, part := range m.Parts() {
 		if !hasPart(m, part) {
 			continue
 		}

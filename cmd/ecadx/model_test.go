@@ -12,7 +12,7 @@ import (
 func TestModelInfo(t *testing.T) {
 	text, _ := command(t, exitDone, "model", "info", "--json")
 	r := decode[modelReport](t, text)
-	if r.Family != "pixart" || r.Transformer == nil || r.Transformer.HeadDim != 72 || r.Transformer.Width != r.Transformer.Heads*72 || r.Defaults.Resolution.Height != 64 || len(r.Parts) != 5 {
+	if r.Family != "pixart" || r.Transformer.HeadDim != 72 || r.Transformer.Width != r.Transformer.Heads*72 || r.Defaults.Resolution.Height != 64 || len(r.Parts) != 5 {
 		t.Errorf("info %+v", r)
 	}
 	for _, p := range r.Parts {

@@ -73,11 +73,10 @@ func firstReuse(s *schedule.Schedule) int {
 
 // compile compiles the denoising loop of the schedules.
 func (t *task) compile(list []*resolved) (*program.Program, *sampler.Sampler, error) {
-	config, err := t.model.SamplerConfig()
-	if err != nil {
+	if _, err := t.model.SamplerConfig(); err != nil {
 		return nil, nil, badModel(err)
 	}
-	s, err := sampler.New(config, t.steps)
+	s, err := t.model.Sampler(t.steps, t.size.LatentHeight, t.size.LatentWidth)
 	if err != nil {
 		return nil, nil, usageError("%s: --%s: %w", t.command, flagSteps, err)
 	}

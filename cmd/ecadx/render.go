@@ -9,7 +9,6 @@ import (
 
 	ecad "ecadx/cgo"
 	"ecadx/dit"
-	"ecadx/dit/sampler"
 	"ecadx/schedule"
 )
 
@@ -46,13 +45,14 @@ type made struct {
 
 // makePictures makes the pictures and hands those of each job, one per schedule, to use; from several goroutines at a time, one call per job.
 func (s *session) makePictures(ctx context.Context, plan picturePlan, use func(job int, pictures []made) error) error {
-	run, err := sampler.New(s.Sampler, plan.steps)
-	if err != nil {
-		return badInput(err)
-	}
+	var err error
 	r := &rendering{session: s, plan: plan, use: use}
 	if r.height, r.width, err = s.LatentSize(plan.size.height, plan.size.width); err != nil {
 		return badModel(err)
+	}
+	run, err := s.Model.Sampler(plan.steps, r.height, r.width)
+	if err != nil {
+		return badInput(err)
 	}
 	r.batch = 1
 	if n := len(s.Workers); n > 1 {
@@ -63,7 +63,7 @@ func (s *session) makePictures(ctx context.Context, plan picturePlan, use func(j
 		tokens = max(tokens, p.Tokens)
 	}
 	r.options = dit.DenoiseOptions{
-		Sizes: dit.Sizes{Batch: r.batch, Height: r.height, Width: r.width, TextTokens: roundUp(tokens, 16), DType: s.DType}, Guidance: plan.guidance,
+		Sizes: dit.Sizes{Batch: r.batch, Height: r.height, Width: r.width, TextTokens: s.Model.Defaults().TextLength(tokens), DType: s.DType}, Guidance: plan.guidance,
 		Sampler: run, Schedules: plan.schedules,
 	}
 	return r.all(ctx)
@@ -129,7 +129,7 @@ func (r *rendering) one(ctx context.Context, w *dit.Worker, from int) error {
 	defer loop.Release()
 	n := min(r.batch, len(r.plan.prompts)-from)
 	in := dit.Inputs{Height: r.height, Width: r.width}
-	if dit.Guided(r.plan.guidance) {
+	if r.Model.Guided(r.plan.guidance) {
 		in.Negative = []dit.Prompt{r.plan.negative}
 	}
 	if r.Model.Defaults().Micro {

@@ -112,8 +112,11 @@ func samplerOf(m *dit.Model, name string) (sampler.Config, error) {
 		}
 		return c, nil
 	}
-	if own.Family == other.Family {
+	switch {
+	case own.Family == other.Family:
 		return own, nil
+	case own.Family == sampler.FlowMatch:
+		return own, inputError("sampler %s: %s is sampled along a flow: use %s, or a scheduler_config.json of that kind", name, m.Ref(), ownSampler)
 	}
 	other.TrainTimesteps, other.BetaStart, other.BetaEnd, other.BetaSchedule = own.TrainTimesteps, own.BetaStart, own.BetaEnd, own.BetaSchedule
 	other.TrainedBetas, other.ZeroSNR, other.Prediction = own.TrainedBetas, own.ZeroSNR, own.Prediction
@@ -182,7 +185,11 @@ func (p *searchPlan) resolveSeed(ref string) (*resolved, error) {
 	if err != nil || r.schedule.Shape().Steps == p.shape.Steps {
 		return resolveSchedule(ref, p.shape)
 	}
-	f, err := r.retime(p.model, p.shape.Steps, p.session.Sampler, p.session.Sampler)
+	own, err := p.model.SamplerConfig()
+	if err != nil {
+		return nil, badModel(err)
+	}
+	f, err := r.retime(p.model, p.shape.Steps, own, own)
 	if err != nil {
 		return nil, err
 	}

@@ -114,7 +114,7 @@ def forward(model, case, dtype):
 
 def random_schedule(case, k):
     """[steps][blocks][3] booleans, True: reuse. Schedule k reuses about k + 1 of 52 cells."""
-    blocks = case["config"]["num_layers"]
+    blocks = case["config"]["num_layers"] + case["config"].get("num_single_layers", 0)
     w = ecadrand.words(case["seed"], f"schedule/{k}", STEPS * blocks * 3)
     return ((w >> np.uint64(32)).astype(object) * 52 < (k + 1) * 2**32).astype(bool).reshape(STEPS, blocks, 3)
 
@@ -167,7 +167,7 @@ def error(got, want):
     return float((got.double() - want).norm() / want.norm())
 
 
-def run(case, fn, tensors):
+def run(case, fn, tensors, build=build):
     f32 = build(case)
     out = fn(f32, case, torch.float32)
     truth = fn(copy.deepcopy(f32), case, torch.float64)
