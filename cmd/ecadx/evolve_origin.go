@@ -22,11 +22,15 @@ func (p *searchPlan) surroundings() ([]study.Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	sampler, err := p.model.SamplerConfig()
+	if err != nil {
+		return nil, err
+	}
 	hardware := info.Features
 	if info.Backend == ecad.CUDA {
 		hardware = info.Name + ", " + info.Features
 	}
-	return []study.Part{{Name: study.ShapePart, Value: string(shape)}, {Name: "sampler", Value: fmt.Sprintf("%+v", p.session.Sampler)},
+	return []study.Part{{Name: study.ShapePart, Value: string(shape)}, {Name: "sampler", Value: fmt.Sprintf("%+v", sampler)},
 		{Name: "hardware", Value: hardware}}, nil
 }
 
