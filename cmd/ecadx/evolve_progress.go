@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"time"
 
 	"ecadx/bench"
@@ -53,8 +54,15 @@ func (s *searchProgress) update(p ga.Progress) {
 		s.line.line("%s", note)
 		return
 	}
+	if s.line != nil && s.line.live {
+		columns := s.line.width - 1
+		note = strings.Join(append(wrap(note, columns), frontPlot(p.Front, s.base, min(columns, maxPlotWidth), terminalGlyphs())...), "\n")
+	}
 	s.line.status(note)
 }
+
+// maxPlotWidth keeps a plot readable on wide terminals.
+const maxPlotWidth = 88
 
 // note is one line: where the search stands, how fast it is, what it has found, how long it will take.
 func (s *searchProgress) note(p ga.Progress) string {

@@ -26,7 +26,8 @@ type progress struct {
 	note  string
 	own   string // what status was given
 	shown time.Time
-	drawn int // width of the line on screen
+	drawn int // lines on screen
+	width int // of the terminal
 }
 
 // newProgress starts the clock for `all` pieces of work; all 0 means nobody knows.
@@ -34,7 +35,7 @@ func (o *options) newProgress(env *environment, what, unit string, all int) *pro
 	if o.quiet {
 		return nil
 	}
-	return &progress{w: env.stderr, live: isTerminal(env.stderr), what: what, unit: unit, all: all, start: time.Now()}
+	return &progress{w: env.stderr, live: isTerminal(env.stderr), width: terminalColumns(env.stderr), what: what, unit: unit, all: all, start: time.Now()}
 }
 
 // add reports n more pieces as done.
@@ -59,7 +60,7 @@ func (p *progress) say(done, all int, note string) {
 	p.show()
 }
 
-// status shows a line of the caller's own in place of counts.
+// status shows text of the caller's own in place of counts. It may have several lines, of which only a terminal shows more than the first.
 func (p *progress) status(text string) {
 	if p == nil {
 		return
@@ -94,7 +95,11 @@ func (p *progress) end() {
 
 func (p *progress) wipe() {
 	if p.live && p.drawn > 0 {
-		fmt.Fprint(p.w, "\r"+strings.Repeat(" ", p.drawn)+"\r")
+		up := ""
+		if p.drawn > 1 {
+			up = fmt.Sprintf("\x1b[%dA", p.drawn-1)
+		}
+		fmt.Fprint(p.w, "\r"+up+"\x1b[J") // clears from here to the end of the screen
 		p.drawn = 0
 	}
 }
@@ -110,14 +115,20 @@ func (p *progress) show() {
 		return
 	}
 	p.shown = now
-	text := p.text(now)
+	lines := strings.Split(p.text(now), "\n")
 	if !p.live {
-		fmt.Fprintln(p.w, text)
+		fmt.Fprintln(p.w, lines[0])
 		return
 	}
-	width := len([]rune(text))
-	fmt.Fprint(p.w, "\r"+text+strings.Repeat(" ", max(0, p.drawn-width)))
-	p.drawn = width
+	p.wipe()
+	for i, line := range lines {
+		// A line that reaches the edge would take two.
+		if r := []rune(line); p.width > 1 && len(r) >= p.width {
+			lines[i] = string(r[:p.width-1])
+		}
+	}
+	fmt.Fprint(p.w, strings.Join(lines, "\n"))
+	p.drawn = len(lines)
 }
 
 func (p *progress) text(now time.Time) string {
