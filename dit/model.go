@@ -278,6 +278,11 @@ func (m *Model) Sampler(steps, height, width int) (*sampler.Sampler, error) {
 	if err != nil {
 		return nil, err
 	}
+	return m.SamplerOf(c, steps, height, width)
+}
+
+// SamplerOf is Sampler with another configuration than the model's.
+func (m *Model) SamplerOf(c sampler.Config, steps, height, width int) (*sampler.Sampler, error) {
 	return sampler.New(c.ForTokens(m.family.dims(height, width).ImageTokens), steps)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"ecadx/bench"
 	"ecadx/dit"
 	"ecadx/dit/hfconfig"
 	"ecadx/dit/sampler"
@@ -17,8 +18,9 @@ import (
 
 // Flags of schedule retime.
 const (
-	flagSampler     = "sampler"
-	flagFromSampler = "from-sampler"
+	flagSampler        = "sampler"
+	flagFromSampler    = "from-sampler"
+	flagFromResolution = "from-resolution"
 )
 
 // Samplers by name: with the model's noise schedule.
@@ -32,16 +34,18 @@ func scheduleRetimeCommand() *cli.Command {
 	names := fmt.Sprintf("%s (the model's own), %s, %s, or a scheduler_config.json", ownSampler, dpmSolverSampler, ddimSampler)
 	return &cli.Command{
 		Name:      "retime",
-		Usage:     "carry a schedule over to another number of steps or sampler",
-		UsageText: "ecadx schedule retime FILE --steps N [--model M] [--sampler S] --out FILE [flags]",
+		Usage:     "carry a schedule over to another number of steps, sampler or resolution",
+		UsageText: "ecadx schedule retime FILE --steps N [--model M] [--sampler S] [--resolution PX] --out FILE [flags]",
 		CustomHelpTemplate: commandHelp(`What a step computes is computed at the step nearest to it in the noise schedule; everything else reuses, so an output is kept over the
-same stretch of noise as before. More steps keep the number of computations, fewer merge those that fall together. A resolution changes
-nothing for a model whose noise schedule does not depend on it. The result is a good start for a search: seeds.files takes it.`,
+same stretch of noise as before. More steps keep the number of computations, fewer merge those that fall together. The resolution matters to
+samplers that shift their noise by it (FLUX.1-dev); for others a schedule fits every size as it is. The result is a good start for a search:
+seeds.files takes it.`,
 			"ecadx schedule retime study/schedules/3f2a.json --steps 30 --out thirty.json",
 			"ecadx schedule retime s.json --steps 20 --sampler ddim --model random:pixart-alpha-256 --out ddim.json"),
-		Flags: append(commonFlags(flagModel, flagSteps, flagJSON, flagForce),
+		Flags: append(commonFlags(flagModel, flagSteps, flagResolution, flagJSON, flagForce),
 			&cli.StringFlag{Name: flagSampler, Value: ownSampler, Usage: "`SAMPLER` of the result: " + names},
 			&cli.StringFlag{Name: flagFromSampler, Value: ownSampler, Usage: "`SAMPLER` that the schedule was made for"},
+			&cli.StringFlag{Name: flagFromResolution, Usage: "`PX` or HxW that the schedule was made for", DefaultText: "the model's own"},
 			&cli.StringFlag{Name: flagOut, Usage: "write `FILE`"}),
 		Action: scheduleRetime,
 	}
@@ -68,13 +72,17 @@ func scheduleRetime(c *cli.Context) error {
 		return err
 	}
 	defer m.Close()
-	from, err := samplerOf(m, c.String(flagFromSampler))
+	fromSize, err := parseResolution(c.String(flagFromResolution))
 	if err != nil {
-		return fmt.Errorf("--%s: %w", flagFromSampler, err)
+		return usageError("%s: --%s: %w", o.command, flagFromResolution, err)
 	}
-	to, err := samplerOf(m, c.String(flagSampler))
+	from, err := newNoiseLoop(m, c.String(flagFromSampler), fromSize)
 	if err != nil {
-		return fmt.Errorf("--%s: %w", flagSampler, err)
+		return badInput(fmt.Errorf("--%s, --%s: %w", flagFromSampler, flagFromResolution, err))
+	}
+	to, err := newNoiseLoop(m, c.String(flagSampler), o.resolution)
+	if err != nil {
+		return badInput(fmt.Errorf("--%s, --%s: %w", flagSampler, flagResolution, err))
 	}
 	f, err := r.retime(m, o.steps, from, to)
 	if err != nil {
@@ -123,9 +131,25 @@ func samplerOf(m *dit.Model, name string) (sampler.Config, error) {
 	return other, nil
 }
 
-// noisePositions are the timesteps of a run as shares of the training schedule, most noise first.
-func noisePositions(c sampler.Config, steps int) ([]float64, error) {
-	s, err := sampler.New(c, steps)
+// noiseLoop is a sampler at a size.
+type noiseLoop struct {
+	model  *dit.Model
+	config sampler.Config
+	size   bench.Size
+}
+
+func newNoiseLoop(m *dit.Model, name string, size pixels) (l noiseLoop, err error) {
+	l.model = m
+	if l.config, err = samplerOf(m, name); err != nil {
+		return l, err
+	}
+	l.size, err = bench.SizeOf(m, size.height, size.width)
+	return l, err
+}
+
+// positions are the timesteps of a run as shares of the training schedule, most noise first.
+func (l noiseLoop) positions(steps int) ([]float64, error) {
+	s, err := l.model.SamplerOf(l.config, steps, l.size.LatentHeight, l.size.LatentWidth)
 	if err != nil {
 		return nil, err
 	}
@@ -134,13 +158,13 @@ func noisePositions(c sampler.Config, steps int) ([]float64, error) {
 	}
 	out := make([]float64, steps)
 	for i, t := range s.Timesteps {
-		out[i] = t / float64(c.TrainTimesteps)
+		out[i] = t / float64(l.config.TrainTimesteps)
 	}
 	return out, nil
 }
 
 // retime carries a schedule file of a model over to a number of steps of a sampler.
-func (r *resolved) retime(m *dit.Model, steps int, from, to sampler.Config) (*schedule.File, error) {
+func (r *resolved) retime(m *dit.Model, steps int, from, to noiseLoop) (*schedule.File, error) {
 	if err := r.runnable(); err != nil {
 		return nil, err
 	}
@@ -148,11 +172,11 @@ func (r *resolved) retime(m *dit.Model, steps int, from, to sampler.Config) (*sc
 	if err := shape.Fits(m.Shape(shape.Steps)); err != nil {
 		return nil, inputError("%s: %w", r.ref, shapeProblem(err))
 	}
-	before, err := noisePositions(from, shape.Steps)
+	before, err := from.positions(shape.Steps)
 	if err != nil {
 		return nil, inputError("%s: %d steps: %w", r.ref, shape.Steps, err)
 	}
-	after, err := noisePositions(to, steps)
+	after, err := to.positions(steps)
 	if err != nil {
 		return nil, inputError("%s: %d steps: %w", r.ref, steps, err)
 	}
@@ -185,9 +209,9 @@ func (p *searchPlan) resolveSeed(ref string) (*resolved, error) {
 	if err != nil || r.schedule.Shape().Steps == p.shape.Steps {
 		return resolveSchedule(ref, p.shape)
 	}
-	own, err := p.model.SamplerConfig()
+	own, err := newNoiseLoop(p.model, ownSampler, p.size)
 	if err != nil {
-		return nil, badModel(err)
+		return nil, badInput(err)
 	}
 	f, err := r.retime(p.model, p.shape.Steps, own, own)
 	if err != nil {

@@ -47,11 +47,34 @@ func TestScheduleRetime(t *testing.T) {
 	if fromFile.Hash != out.Hash {
 		t.Errorf("ddim by name makes %s, by file %s", out.Hash, fromFile.Hash)
 	}
+	// FLUX.1-dev shifts its noise by the picture's size, PixArt does not.
+	succeed(t, dir, "schedule", "make", "fora:5", "--steps", "20", "--model", "random:flux-dev", "--out", "flux.json")
+	for _, r := range []struct {
+		file, model string
+		same        bool
+	}{{"flux.json", "random:flux-dev", false}, {"ten.json", "mini-pixart", true}} {
+		steps := "20"
+		if r.same {
+			steps = "10"
+		}
+		var hashes []string
+		for _, px := range []string{"256", "1024"} {
+			out := succeedJSON[struct {
+				Hash string `json:"hash"`
+			}](t, dir, "schedule", "retime", r.file, "--model", r.model, "--steps", steps, "--from-resolution", "256", "--resolution", px, "--out", r.model[:4]+px+".json")
+			hashes = append(hashes, out.Hash)
+		}
+		if (hashes[0] == hashes[1]) != r.same {
+			t.Errorf("%s at 256 and 1024 px: %v", r.model, hashes)
+		}
+	}
 	for _, c := range []struct {
 		code exitCode
 		want string
 		line string
 	}{
+		{exitUsage, "--from-resolution", "schedule retime ten.json --steps 9 --from-resolution big --out x.json"},
+		{exitBadInput, "multiples", "schedule retime ten.json --steps 9 --resolution 63 --out x.json"},
 		{exitUsage, "schedule make fora:2 --steps 9", "schedule retime fora:2 --steps 9 --out x.json"},
 		{exitUsage, "--out is missing", "schedule retime ten.json --steps 9"},
 		{exitBadInput, "28 blocks", "schedule retime ten.json --steps 9 --model random:pixart-alpha-256 --out x.json"},
