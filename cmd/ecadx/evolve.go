@@ -306,6 +306,7 @@ func (e *evolution) finish(ctx context.Context, st *study.Study, res *ga.Result,
 	}
 	if len(front.Front) > 0 {
 		w := pageWriter{options: e.options, env: e.env, dir: e.dir, front: front, cfg: c, plan: e.plan, prompts: reportPrompts}
+		w.most = min(reportSchedules, max(reportLeast, int(res.Images/(10*reportPrompts)))) // a tenth of the search's work at most
 		text, err := w.page(ctx)
 		if err != nil {
 			return err

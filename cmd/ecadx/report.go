@@ -31,6 +31,7 @@ const (
 	reportSchedules = 48
 	reportPixels    = 256     // longer edge of larger pictures
 	reportBytes     = 3 << 20 // of all pictures together; fewer schedules are drawn if they would take more
+	reportLeast     = 8       // schedules that evolve draws even if that is much work beside the search
 )
 
 func reportCommand() *cli.Command {
@@ -80,7 +81,7 @@ func writeReport(c *cli.Context) error {
 		}
 	}
 	env := environmentOf(c)
-	w := &pageWriter{options: o, env: env, dir: dir, front: front, cfg: cfg, prompts: prompts}
+	w := &pageWriter{options: o, env: env, dir: dir, front: front, cfg: cfg, prompts: prompts, most: reportSchedules}
 	if !c.Bool("no-pictures") {
 		if c.IsSet(flagDevice) {
 			cfg.Model.Device = o.device.String()
@@ -128,6 +129,7 @@ type pageWriter struct {
 	cfg     evolveConfig
 	plan    *searchPlan // nil: no pictures
 	prompts int
+	most    int // schedules with pictures
 }
 
 // keep makes the page the study's own.
@@ -245,7 +247,7 @@ func (w *pageWriter) draw(ctx context.Context, content *page.Content) error {
 		content.Galleries = append(content.Galleries, page.Gallery{Prompt: q, Uncached: uncached[0][k].Picture})
 		size += len(uncached[0][k].Data)
 	}
-	content.Drawn = page.Thin(w.front.Front, max(2, min(reportSchedules, reportBytes/max(1, size)-1)))
+	content.Drawn = page.Thin(w.front.Front, max(2, min(w.most, reportBytes/max(1, size)-1)))
 	var list []*schedule.Schedule
 	for _, i := range content.Drawn {
 		list = append(list, content.Schedules[i])
