@@ -165,15 +165,12 @@ func FLOPsCost(m *dit.Model, sizes dit.Sizes, steps int, guidance float64) (*Cos
 		t.Blocks = append(t.Blocks, shape.SingleBlocks)
 	}
 	t.Once = float64(sectionCost(full, 0).Flops) / images
-	// A component costs what a step that computes it alone has more than a step that reuses everything: its ops and the norm before
-	// it, but none of the chains' terms, which a step always has.
-	alone, err := compileAlone(m, sizes, guidance)
+	cells, err := aloneCosts(m, sizes, guidance)
 	if err != nil {
 		return nil, err
 	}
-	idle, rest := sectionCost(alone, 2).Flops, sectionCost(full, 1).Flops
-	for cell := range shape.RowLen() {
-		f := sectionCost(alone, 3+cell).Flops - idle
+	rest := sectionCost(full, 1).Flops
+	for _, f := range cells {
 		rest -= f
 		t.Cells = append(t.Cells, CellCost{Compute: float64(f) / images})
 	}
@@ -181,7 +178,35 @@ func FLOPsCost(m *dit.Model, sizes dit.Sizes, steps int, guidance float64) (*Cos
 	return t, t.Validate()
 }
 
-// compileAlone compiles a step that computes everything, one that reuses everything, then one step per component that computes it alone.
+// aloneCosts are the floating-point operations of each component of a row: what a step that computes it alone has more than a step that reuses everything, its
+// ops and the norm before it, but none of the chains' terms, which a step always has. In a single-stream block proj_out alone has nothing new to read, and
+// the others alone nobody to read them: attn and proj_mlp cost what a step lacks that computes only the other two, the rest of the block, its norm included, is proj_out's.
+func aloneCosts(m *dit.Model, sizes dit.Sizes, guidance float64) ([]int64, error) {
+	p, err := compileAlone(m, sizes, guidance)
+	if err != nil {
+		return nil, err
+	}
+	shape := m.Shape(1)
+	step := func(cell int) int64 { return sectionCost(p, 3+cell).Flops }
+	idle := step(-1)
+	costs := make([]int64, shape.RowLen())
+	for block := range shape.TotalBlocks() {
+		at := block * schedule.ComponentsPerBlock
+		if shape.Kind(block) != schedule.SingleBlock {
+			for cell := at; cell < at+schedule.ComponentsPerBlock; cell++ {
+				costs[cell] = step(cell) - idle
+			}
+			continue
+		}
+		attn, mlp, out := at+schedule.SingleAttn.Index(), at+schedule.SingleProjMLP.Index(), at+schedule.SingleProjOut.Index()
+		costs[attn], costs[mlp] = step(out)-step(attn), step(out)-step(mlp)
+		costs[out] = step(out) - idle - costs[attn] - costs[mlp]
+	}
+	return costs, nil
+}
+
+// compileAlone compiles a step that computes everything, one that reuses everything, then one step per component that computes it alone. Of a single-stream block
+// they compute all but attn, all but proj_mlp, and all.
 func compileAlone(m *dit.Model, sizes dit.Sizes, guidance float64) (*program.Program, error) {
 	n := m.Shape(1).RowLen()
 	s, err := m.Sampler(n+2, sizes.Height, sizes.Width)
@@ -195,7 +220,17 @@ func compileAlone(m *dit.Model, sizes dit.Sizes, guidance float64) (*program.Pro
 	reuseRow(all, 1)
 	for cell := range n {
 		reuseRow(all, cell+2)
-		all.Set(cell+2, cell/schedule.ComponentsPerBlock, cell%schedule.ComponentsPerBlock, schedule.Compute)
+		block, comp := cell/schedule.ComponentsPerBlock, cell%schedule.ComponentsPerBlock
+		all.Set(cell+2, block, comp, schedule.Compute)
+		if all.Shape().Kind(block) != schedule.SingleBlock {
+			continue
+		}
+		for k := range schedule.ComponentsPerBlock {
+			all.Set(cell+2, block, k, schedule.Compute)
+		}
+		if comp != schedule.SingleProjOut.Index() {
+			all.Set(cell+2, block, comp, schedule.Reuse)
+		}
 	}
 	return m.CompileDenoise(dit.DenoiseOptions{Sizes: sizes, Guidance: guidance, Sampler: s, Schedules: []*schedule.Schedule{all}})
 }

@@ -86,6 +86,43 @@ func TestFLOPsCostEqualsTheProgram(t *testing.T) {
 	}
 }
 
+// In FLUX components share a norm, and text that nobody reads on is left out of a component: the table is exact for a run that computes everything, and close for others.
+func TestFLOPsCostOfFlux(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	m := openFirst(t, "random:flux-dev", 2)
+	const steps = 5
+	sizes := dit.Sizes{Batch: 1, Height: 32, Width: 32, TextTokens: 512, DType: dit.BFloat16}
+	cost, err := FLOPsCost(m, sizes, steps, 3.5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loop, err := m.Sampler(steps, sizes.Height, sizes.Width)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ share, tolerance float64 }{{0, 1e-12}, {0.3, 0.02}, {0.7, 0.02}, {1, 0.02}} {
+		s := randomSchedule(t, r, m.Shape(steps), c.share)
+		p, err := m.CompileDenoise(dit.DenoiseOptions{Sizes: sizes, Guidance: 3.5, Sampler: loop, Schedules: []*schedule.Schedule{s}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := cost.Cost(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := float64(p.ScheduleCost(0).Flops)
+		t.Logf("%g reused: off by %.2g", c.share, got/want-1)
+		if !(math.Abs(got-want) <= c.tolerance*want) {
+			t.Errorf("%g reused: %v, the program has %v", c.share, got, want)
+		}
+	}
+	for cell, c := range cost.Cells {
+		if !(c.Compute > 0) {
+			t.Errorf("cell %d costs %v", cell, c.Compute)
+		}
+	}
+}
+
 // The sizes of a released model give ECAD's published count.
 func TestMACsCost(t *testing.T) {
 	m, err := dit.Open("random:pixart-alpha-256")

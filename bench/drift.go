@@ -265,8 +265,29 @@ func (d *driftPass) result() (ga.Drift, error) {
 			}
 		}
 	}
+	d.shareSingle()
 	out := ga.Drift{Shape: d.shape, Errors: d.errors}
 	return out, out.Validate()
+}
+
+// shareSingle shares the errors of a single-stream block's proj_out with the two components that feed it and nothing else, in proportion to their linear work (3, 4
+// and 5 parts in ECAD's count): what each of them saves is then worth as much error, so that they are reused together. Alone a stale input of a computed
+// proj_out would look like no error at all.
+func (d *driftPass) shareSingle() {
+	parts := map[schedule.Component]float64{schedule.SingleAttn: 3, schedule.SingleProjMLP: 4, schedule.SingleProjOut: 5}
+	for block := range d.shape.TotalBlocks() {
+		if d.shape.Kind(block) != schedule.SingleBlock {
+			continue
+		}
+		at := block * schedule.ComponentsPerBlock
+		whole := d.errors[at+schedule.SingleProjOut.Index()]
+		for _, comp := range []schedule.Component{schedule.SingleAttn, schedule.SingleProjMLP, schedule.SingleProjOut} { // the whole is read last
+			share := d.errors[at+comp.Index()]
+			for i, v := range whole {
+				share[i] = v * parts[comp] / 12
+			}
+		}
+	}
 }
 
 // sketchSize is the number of sums in a sketch: a squared distance is off by about sqrt(2/sketchSize), 4 %.

@@ -38,24 +38,21 @@ const minProbeRuns = 5
 
 // probeReuse measures what reuse costs.
 func (b *bench) probeReuse(ctx context.Context) error {
-	if err := b.slotSizes(); err != nil {
+	model := b.cfg.Model
+	var err error
+	if b.reuse.slots, b.reuse.bytes, err = b.slotSizes(model); err != nil {
 		return err
 	}
-	total := int64(0)
-	for _, n := range b.reuse.slots {
-		total += n
-	}
-	model, rows := b.cfg.Model, b.shape.TotalBlocks()
-	b.reuse.bytes = total
-	if most := b.probeBytes(); total > most {
-		rows = max(1, int(int64(rows)*most/total))
-		b.reuse.bytes = total / int64(b.shape.TotalBlocks()) * int64(rows)
-		var err error
-		if model, err = model.First(rows); err != nil {
+	if most := b.probeBytes(); b.reuse.bytes > most {
+		each := max(b.shape.Blocks, b.shape.SingleBlocks) // blocks of the kind that has most
+		if model, err = model.First(max(1, int(int64(each)*most/b.reuse.bytes))); err != nil {
+			return err
+		}
+		if _, b.reuse.bytes, err = b.slotSizes(model); err != nil {
 			return err
 		}
 	}
-	b.reuse.blocks = rows
+	b.reuse.blocks = model.Shape(1).TotalBlocks()
 	d := dit.NewDenoiser(model, b.dev)
 	defer d.Close()
 	l, err := b.openProbe(d)
@@ -109,7 +106,7 @@ func (b *bench) openProbe(d *dit.Denoiser) (*dit.Loop, error) {
 // reusedItem is the item of the probe's run that reuses everything: after the prologue and the step that computes everything.
 const reusedItem = 2
 
-// probeFloor measures the least that a step which reuses everything can take: reading the same number of slots of the same size once, to add them up.
+// probeFloor measures the least that a step which reuses everything can take: reading what it reads of slots once, to add it up.
 func (b *bench) probeFloor(ctx context.Context, probe *program.Program) error {
 	p, err := floorProgram(probe)
 	if err != nil {
@@ -127,29 +124,48 @@ func (b *bench) probeFloor(ctx context.Context, probe *program.Program) error {
 // floorTerms is how many slots one op of the floor program adds up.
 const floorTerms = 8
 
-// floorProgram fills as many buffers as the probe has slots, then adds them up in another section.
+// floorProgram fills as many buffers as the probe's step that reuses everything reads of slots, then adds up those of one size in another section.
 func floorProgram(probe *program.Program) (*program.Program, error) {
 	b := program.NewBuilder(1)
-	var slots []program.Tensor
+	groups := map[string][]program.Tensor{} // by shape
+	var order []string
 	b.Begin(program.Prologue, "fill")
-	for i := range probe.Tensors {
-		v := &probe.Tensors[i]
-		if buffer := &probe.Buffers[v.Buffer]; !buffer.Slot || v.Rank != 3 || v.Count()*v.DType.Size() != buffer.Bytes {
-			continue
+	count := 0
+	for _, op := range probe.SectionOps(int(probe.Schedules[0].Items[reusedItem].Section)) {
+		for _, id := range op.In {
+			v := probe.Operand(id)
+			if v == nil || !probe.Buffers[v.Buffer].Slot {
+				continue
+			}
+			width, rows := int(v.Dims[2]), int(v.Dims[0]*v.Dims[1])
+			name := fmt.Sprintf("slot %d", count)
+			slot := b.Persistent(name, v.DType, rows, width)
+			b.Output(name, slot)
+			row := b.Float32s("row", slices.Repeat([]float32{1. / 64}, width), 1, width)
+			key := fmt.Sprintf("%v %d %d", v.DType, rows, width)
+			if groups[key] == nil {
+				order = append(order, key)
+			}
+			groups[key] = append(groups[key], b.Copy("fill", b.Expand(row, rows, width), slot))
+			count++
 		}
-		width, rows := int(v.Dims[2]), int(v.Dims[0]*v.Dims[1])
-		slot := b.Persistent(fmt.Sprintf("slot %d", len(slots)), v.DType, rows, width)
-		b.Output(fmt.Sprintf("slot %d", len(slots)), slot)
-		row := b.Float32s("row", slices.Repeat([]float32{1. / 64}, width), 1, width)
-		slots = append(slots, b.Copy("fill", b.Expand(row, rows, width), slot))
 	}
 	prologue := b.End()
-	if len(slots) == 0 {
+	if count == 0 {
 		return nil, errors.New("reuse: the probe has no slots")
 	}
-	sum := b.Persistent("sum", program.Float32, slots[0].Dims()...)
-	b.Output("sum", sum)
 	b.Begin(program.Step, "read")
+	for i, key := range order {
+		addUp(b, fmt.Sprintf("sum %d", i), groups[key])
+	}
+	b.Schedule("floor", []program.Item{{Section: prologue}, {Section: b.End()}})
+	return b.Finish()
+}
+
+// addUp writes the sum of slots of one shape to an output of that name.
+func addUp(b *program.Builder, name string, slots []program.Tensor) {
+	sum := b.Persistent(name, program.Float32, slots[0].Dims()...)
+	b.Output(name, sum)
 	var so program.Tensor // the sum so far
 	for at := 0; at < len(slots); at += floorTerms {
 		terms := slices.Clone(slots[at:min(at+floorTerms, len(slots))])
@@ -163,21 +179,20 @@ func floorProgram(probe *program.Program) (*program.Program, error) {
 		ones := b.Float64s("ones", slices.Repeat([]float64{1}, len(terms)), len(terms))
 		so = b.Lincomb("read", terms, ones, nil, out)
 	}
-	b.Schedule("floor", []program.Item{{Section: prologue}, {Section: b.End()}})
-	return b.Finish()
 }
 
-// slotSizes asks a program that reuses everything how large the slots of each component are.
-func (b *bench) slotSizes() error {
-	p, err := compileAllReused(b.cfg.Model, b.sizes(), b.cfg.Guidance)
+// slotSizes asks a program that reuses everything how large the slots of each component of a model are, by its place in a row, and all together.
+func (b *bench) slotSizes(m *dit.Model) (slots map[int64]int64, total int64, err error) {
+	p, err := compileAllReused(m, b.sizes(), b.cfg.Guidance)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	b.reuse.slots = map[int64]int64{}
+	slots = map[int64]int64{}
 	for _, s := range p.Stats().Slots {
-		b.reuse.slots[int64(s.Block*schedule.ComponentsPerBlock+s.Component)] += s.Bytes
+		slots[int64(s.Block*schedule.ComponentsPerBlock+s.Component)] += s.Bytes
+		total += s.Bytes
 	}
-	return nil
+	return slots, total, nil
 }
 
 // compileAllReused compiles one step that computes and one that reuses everything.
@@ -202,12 +217,17 @@ func reuseRow(s *schedule.Schedule, step int) {
 	}
 }
 
-// probeSchedule computes all in step 0, nothing in step 1, then per step one component of a block near the start, the middle or the end.
+// probeSchedule computes all in step 0, nothing in step 1, then per step one component of a block near the start, the middle or the end; all of a
+// single-stream block, whose components alone change nothing.
 func probeSchedule(m *dit.Model) (*schedule.Schedule, error) {
 	n := m.Shape(1).TotalBlocks()
 	var cells []schedule.Cell
 	for i, block := range []int{0, n / 3, 2 * n / 3, n - 1} {
 		if i > 0 && len(cells) > 0 && cells[len(cells)-1].Block == block {
+			continue
+		}
+		if m.Shape(1).Kind(block) == schedule.SingleBlock {
+			cells = append(cells, schedule.Cell{Step: 2 + len(cells), Block: block, Comp: -1})
 			continue
 		}
 		for k := range schedule.ComponentsPerBlock {
@@ -222,7 +242,11 @@ func probeSchedule(m *dit.Model) (*schedule.Schedule, error) {
 		reuseRow(s, step)
 	}
 	for _, c := range cells {
-		s.Set(c.Step, c.Block, c.Comp, schedule.Compute)
+		for k := range schedule.ComponentsPerBlock {
+			if c.Comp < 0 || c.Comp == k {
+				s.Set(c.Step, c.Block, k, schedule.Compute)
+			}
+		}
 	}
 	return s.Canonical(), nil
 }

@@ -42,12 +42,9 @@ func (p *flux) traits() traits {
 	return t
 }
 
-// ecadFluxTextTokens is how many text tokens ECAD counts for FLUX.
-const ecadFluxTextTokens = 512
-
 func (p *flux) dims(height, width int) schedule.Dims {
 	c := &p.cfg
-	return schedule.Dims{Family: schedule.Flux, Width: c.Width(), ImageTokens: p.imageTokens(height, width), TextTokens: ecadFluxTextTokens, BatchRows: 1, FFRatio: fluxRatio,
+	return schedule.Dims{Family: schedule.Flux, Width: c.Width(), ImageTokens: p.imageTokens(height, width), TextTokens: fluxTextTokens, BatchRows: 1, FFRatio: fluxRatio,
 		InChannels: c.InChannels, OutChannels: c.OutChannels, Patch: 1, TextWidth: c.TextWidth, TimestepChannels: timestepWidth, PooledWidth: c.PooledWidth,
 		GuidanceEmbed: c.Guidance}
 }

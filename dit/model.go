@@ -194,10 +194,13 @@ func (m *Model) Guided(scale float64) bool { return m.family.traits().Guided(sca
 func (m *Model) Architecture() Architecture { return m.family.traits().architecture }
 
 // Dims are the sizes by which the work of a run is counted for one image, by ECAD's rule (schedule.Dims.MACs; as many text tokens as ECAD counts, whatever
-// the prompt) with the model's own widths. Guidance that doubles the batch makes it two rows. height and width are those of the latents, which
-// Defaults.LatentMultiple divides.
+// the prompt; where padding is attended, the length to which prompts are padded) with the model's own widths. Guidance that doubles the batch makes it two
+// rows. height and width are those of the latents, which Defaults.LatentMultiple divides.
 func (m *Model) Dims(height, width int, guidance float64) schedule.Dims {
 	d := m.family.dims(height, width)
+	if own := m.Defaults(); own.Unmasked {
+		d.TextTokens = own.TextTokens
+	}
 	if m.Guided(guidance) {
 		d.BatchRows = 2
 	}
@@ -269,7 +272,8 @@ func (m *Model) SamplerConfig() (sampler.Config, error) {
 	if err != nil {
 		return c, fmt.Errorf("%s%w", path, err)
 	}
-	return c.ForTokens(m.family.dims(t.LatentSize, t.LatentSize).ImageTokens), nil
+	size := m.Defaults().LatentSize
+	return c.ForTokens(m.family.dims(size, size).ImageTokens), nil
 }
 
 // Sampler makes the model's sampler for a number of steps on latents of height x width, whose number of tokens some samplers depend on.

@@ -50,7 +50,7 @@ func commonFlag(name string) cli.Flag {
 	case flagSteps:
 		return &cli.IntFlag{Name: name, Value: defaultSteps, Usage: "denoise in `N` steps"}
 	case flagGuidance:
-		return &cli.Float64Flag{Name: name, Usage: "guidance scale `G`; at most 1 means none", DefaultText: "the model's own, 4.5 for released PixArt"}
+		return &cli.Float64Flag{Name: name, Usage: "guidance scale `G`; at most 1 means none", DefaultText: "the model's own: 4.5 for released PixArt, 3.5 for FLUX.1-dev"}
 	case flagSeed:
 		return &cli.Int64Flag{Name: name, Usage: "seed `S` of the noise"}
 	case flagJSON:
