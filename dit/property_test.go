@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"ecadx/cgo"
-	"ecadx/dit/sampler"
 	"ecadx/schedule"
 )
 
@@ -30,17 +29,42 @@ func newRig(t *testing.T, dev *ecad.Device, dtype DType, images int) *rig {
 	for i := range 2 * images {
 		c.Masks = append(c.Masks, []string{"10000", "11111", "01100", "11010"}[i%4])
 	}
+	return c.rig(t, dev, dtype)
+}
+
+// newFluxRig is the same for a FLUX of two blocks of each kind.
+func newFluxRig(t *testing.T, dev *ecad.Device, dtype DType, images int) *rig {
+	t.Helper()
+	c := goldenCase{Name: "rig", Seed: 37, Latents: [2]int{4, 6}, Guidance: 3, Batch: images, Text: 5, Config: []byte(`{"_class_name":"FluxTransformer2DModel",
+		"num_attention_heads":2,"attention_head_dim":32,"num_layers":2,"num_single_layers":2,"in_channels":16,"joint_attention_dim":20,"pooled_projection_dim":12,
+		"guidance_embeds":true,"axes_dims_rope":[8,12,12]}`)}
+	return c.rig(t, dev, dtype)
+}
+
+func (c *goldenCase) rig(t *testing.T, dev *ecad.Device, dtype DType) *rig {
+	t.Helper()
 	d := c.denoiser(t, dev)
-	s, err := sampler.New(sampler.DefaultDPMSolver(), rigSteps)
+	m := d.Model()
+	s, err := m.Sampler(rigSteps, c.Latents[0], c.Latents[1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{d: d, in: c.inputs(t, d.Model().Defaults()), shape: d.Model().Shape(rigSteps)}
-	r.opt = DenoiseOptions{Guidance: 3, Sampler: s}
-	if r.opt.Sizes, err = d.Model().SizesFor(r.in, true, dtype); err != nil {
+	r := &rig{d: d, in: c.inputs(t, m.Defaults()), shape: m.Shape(rigSteps)}
+	r.opt = DenoiseOptions{Guidance: c.Guidance, Sampler: s}
+	if r.opt.Sizes, err = m.SizesFor(r.in, m.Guided(c.Guidance), dtype); err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+type rigMaker func(t *testing.T, dev *ecad.Device, dtype DType, images int) *rig
+
+// rigs runs a test on every backend with a model of each family.
+func rigs(t *testing.T, f func(t *testing.T, dev *ecad.Device, dtype DType, newRig rigMaker)) {
+	devices(t, func(t *testing.T, dev *ecad.Device, dtype DType) {
+		t.Run("pixart", func(t *testing.T) { f(t, dev, dtype, newRig) })
+		t.Run("flux", func(t *testing.T) { f(t, dev, dtype, newFluxRig) })
+	})
 }
 
 // loop compiles schedules together.
@@ -106,7 +130,7 @@ func mustEqual(t *testing.T, what string, got, want []float32) {
 }
 
 func TestAllComputeEqualsNoSchedule(t *testing.T) {
-	devices(t, func(t *testing.T, dev *ecad.Device, dtype DType) {
+	rigs(t, func(t *testing.T, dev *ecad.Device, dtype DType, newRig rigMaker) {
 		r := newRig(t, dev, dtype, 1)
 		all, _ := schedule.New(r.shape)
 		plain := runSchedule(t, r.loop(t, nil), r.in, 0)
@@ -123,7 +147,7 @@ func TestAllComputeEqualsNoSchedule(t *testing.T) {
 
 // Whatever else is compiled into the program, and whether slots that nobody reuses are kept, a schedule's result has the same bits.
 func TestSetsOfSchedulesChangeNothing(t *testing.T) {
-	devices(t, func(t *testing.T, dev *ecad.Device, dtype DType) {
+	rigs(t, func(t *testing.T, dev *ecad.Device, dtype DType, newRig rigMaker) {
 		r := newRig(t, dev, dtype, 1)
 		list := r.random(8, 2)
 		together := r.loop(t, nil, list...)
@@ -145,7 +169,7 @@ func TestSetsOfSchedulesChangeNothing(t *testing.T) {
 
 // A population shares the work of common first steps by forking: the result has the bits of separate runs, in either order.
 func TestForksChangeNothing(t *testing.T) {
-	devices(t, func(t *testing.T, dev *ecad.Device, dtype DType) {
+	rigs(t, func(t *testing.T, dev *ecad.Device, dtype DType, newRig rigMaker) {
 		r := newRig(t, dev, dtype, 1)
 		n := 6
 		if info, err := dev.Info(); err != nil || info.Backend == ecad.CUDA {
@@ -192,7 +216,7 @@ func TestForksChangeNothing(t *testing.T) {
 
 // Programs compiled apart with the same layout work on one state.
 func TestProgramsOfOneLayout(t *testing.T) {
-	devices(t, func(t *testing.T, dev *ecad.Device, dtype DType) {
+	rigs(t, func(t *testing.T, dev *ecad.Device, dtype DType, newRig rigMaker) {
 		r := newRig(t, dev, dtype, 1)
 		list := r.random(2, 4)
 		keep := func(o *DenoiseOptions) { o.KeepSlots = true }
@@ -225,20 +249,28 @@ func TestProgramsOfOneLayout(t *testing.T) {
 // The images of a batch do not see each other: permuting them permutes the result bit for bit, and on the reference backend an image of
 // a batch has the bits of the image alone.
 func TestBatchIsSingles(t *testing.T) {
-	devices(t, func(t *testing.T, dev *ecad.Device, dtype DType) {
+	rigs(t, func(t *testing.T, dev *ecad.Device, dtype DType, newRig rigMaker) {
 		r := newRig(t, dev, dtype, 3)
 		whole := runSchedule(t, r.loop(t, nil), r.in, 0)
 		n := len(r.in.Latents) / 3
 		turned := r.in
 		turned.Latents = append(slices.Clone(r.in.Latents[n:]), r.in.Latents[:n]...)
-		turned.Prompts = append(slices.Clone(r.in.Prompts[1:]), r.in.Prompts[0])
-		turned.Negative = append(slices.Clone(r.in.Negative[1:]), r.in.Negative[0])
+		turn := func(list []Prompt) []Prompt {
+			if len(list) == 0 { // the model has no negative prompts
+				return nil
+			}
+			return append(slices.Clone(list[1:]), list[0])
+		}
+		turned.Prompts, turned.Negative = turn(r.in.Prompts), turn(r.in.Negative)
 		got := runSchedule(t, r.loop(t, nil), turned, 0)
 		mustEqual(t, "images in another order", append(slices.Clone(got[2*n:]), got[:2*n]...), whole)
 		single := newRig(t, dev, dtype, 1)
 		for i := range 3 {
 			single.in.Latents = r.in.Latents[i*n : (i+1)*n]
-			single.in.Prompts, single.in.Negative = r.in.Prompts[i:i+1], r.in.Negative[i:i+1]
+			single.in.Prompts = r.in.Prompts[i : i+1]
+			if r.in.Negative != nil {
+				single.in.Negative = r.in.Negative[i : i+1]
+			}
 			alone := runSchedule(t, single.loop(t, nil), single.in, 0)
 			if info, err := dev.Info(); err != nil || info.Backend == ecad.Reference {
 				mustEqual(t, fmt.Sprintf("image %d alone", i), alone, whole[i*n:(i+1)*n])
