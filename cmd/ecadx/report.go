@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"image"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/image/draw"
@@ -207,14 +209,36 @@ func absolute(path string) string {
 	return path
 }
 
+// facts are what the study ran on, and what its last run found out about that.
 func (w *pageWriter) facts() []page.Fact {
 	m, s := w.cfg.Model, w.cfg.Search
-	return []page.Fact{
+	facts := []page.Fact{
 		{Name: "model", Value: m.Path}, {Name: "device", Value: m.Device + ", " + m.DType}, {Name: "pictures", Value: fmt.Sprintf("%s px, %d steps, guidance %g", m.Resolution, m.Steps, m.Guidance)},
 		{Name: "search", Value: fmt.Sprintf("mode %s, population %d, seed %d", s.Mode, s.Population, s.Seed)},
 		{Name: "prompts", Value: fmt.Sprintf("%d searched, %d held out, %d images each", w.cfg.Prompts.Count, w.cfg.Prompts.HeldOut, w.cfg.Prompts.ImagesPerPrompt)},
 		{Name: "objectives", Value: w.front.Quality + " up, " + w.front.Cost + " down"}, {Name: "ecadx", Value: commit + ", " + runtime.GOOS + "/" + runtime.GOARCH},
 	}
+	var run struct {
+		Seconds, Sharing float64
+		NewImages        int64   `json:"new_images"`
+		ImagesPerSecond  float64 `json:"images_per_second"`
+		Latency          *struct {
+			MedianError float64 `json:"median_error"`
+			MaxError    float64 `json:"max_error"`
+		}
+	}
+	data, err := readLimited(filepath.Join(w.dir, "run.json"), maxConfigFile)
+	if err != nil || json.Unmarshal(data, &run) != nil {
+		return facts // a study that was never finished on this machine
+	}
+	if run.NewImages > 0 {
+		facts = append(facts, page.Fact{Name: "last run", Value: fmt.Sprintf("%d images in %s, %.1f images/s, %.2fx by shared steps", run.NewImages,
+			shortDuration(time.Duration(run.Seconds*float64(time.Second))), run.ImagesPerSecond, run.Sharing)})
+	}
+	if l := run.Latency; l != nil {
+		facts = append(facts, page.Fact{Name: "predicted against measured times", Value: fmt.Sprintf("median error %.1f %%, at most %.1f %%", 100*l.MedianError, 100*l.MaxError)})
+	}
+	return facts
 }
 
 // draw makes the pictures: the first image of each of the first held-out prompts, with the noise it was scored with, uncached and under the

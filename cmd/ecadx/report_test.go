@@ -28,7 +28,7 @@ func TestReport(t *testing.T) {
 	writeTestFile(t, filepath.Join(dir, "s.toml"), strings.Replace(smallSearch, "generations = 4", "generations = 2", 1))
 	succeed(t, dir, "evolve", "s.toml")
 	text := string(readTestFile(t, filepath.Join(dir, "s", reportName)))
-	for _, want := range []string{"How the search went", "fora:2", "steps:2", `src="data:image/png;base64,`, "mini-pixart", "2 held-out prompts"} {
+	for _, want := range []string{"How the search went", "fora:2", "steps:2", `src="data:image/png;base64,`, "mini-pixart", "2 held-out prompts", "images/s"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page of evolve does not have %q", want)
 		}
