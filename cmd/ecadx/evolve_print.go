@@ -40,6 +40,33 @@ func beats(front []study.FrontEntry, e study.FrontEntry) (best study.FrontEntry,
 	return best, ok
 }
 
+// besideFront says how a baseline stands beside the front at equal cost: by the paired comparison on held-out prompts where there is one.
+func besideFront(f *study.Front, e study.FrontEntry) string {
+	for _, c := range f.HeldOut.Comparisons {
+		switch {
+		case c.Baseline != e.Hash:
+			continue
+		case c.Front == c.Baseline:
+			return "part of the front"
+		}
+		for _, best := range f.Front {
+			if best.Hash == c.Front {
+				return fmt.Sprintf("%s is %+.4f (%+.4f to %+.4f) at %.2fx", shortName(best), c.Difference, c.CI95[0], c.CI95[1], best.MACsRatio)
+			}
+		}
+	}
+	if f.HeldOut.Prompts > 0 {
+		return "not compared"
+	}
+	best, ok := beats(f.Front, e)
+	if !ok {
+		return "not beaten"
+	}
+	q, _ := judged(best)
+	own, _ := judged(e)
+	return fmt.Sprintf("beaten by %s: %+.4f at %.2fx", shortName(best), *q-*own, best.MACsRatio)
+}
+
 // printFront writes a study's result for people: the front, what it is compared with, and what to try next.
 func printFront(w io.Writer, program, dir string, f *study.Front, p *searchPlan) error {
 	var b strings.Builder
@@ -65,13 +92,7 @@ func printFront(w io.Writer, program, dir string, f *study.Front, p *searchPlan)
 	}
 	b.WriteString("\n  compared with\n")
 	for _, e := range f.Baselines {
-		remark := "not beaten"
-		if best, ok := beats(f.Front, e); ok {
-			q, _ := judged(best)
-			own, _ := judged(e)
-			remark = fmt.Sprintf("beaten by %s: %+.4f at %.2fx", shortName(best), *q-*own, best.MACsRatio)
-		}
-		line(e, remark)
+		line(e, besideFront(f, e))
 	}
 	fmt.Fprintf(&b, "\n  hypervolume %.4f, that of the seeds %.4f", f.Hypervolume, f.SeedsHypervolume)
 	if f.HeldOut.Prompts > 0 {

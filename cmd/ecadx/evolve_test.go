@@ -324,6 +324,22 @@ func TestBeats(t *testing.T) {
 	}
 }
 
+func TestBesideFront(t *testing.T) {
+	entry := func(name string, quality, cost float64) study.FrontEntry {
+		return study.FrontEntry{Name: name, Hash: name, Quality: &quality, Cost: cost, MACsRatio: 2}
+	}
+	f := &study.Front{Front: []study.FrontEntry{entry("a", 0.5, 10), entry("b", 0.7, 20)}}
+	if got := besideFront(f, entry("x", 0.6, 20)); got != "beaten by b: +0.1000 at 2.00x" {
+		t.Errorf("without held-out prompts: %s", got)
+	}
+	f.HeldOut = study.FrontHeldOut{Prompts: 3, Comparisons: []study.FrontComparison{{Baseline: "x", Front: "b", Difference: 0.25, CI95: [2]float64{-0.5, 1}}, {Baseline: "a", Front: "a"}}}
+	for name, want := range map[string]string{"x": "b is +0.2500 (-0.5000 to +1.0000) at 2.00x", "a": "part of the front", "y": "not compared"} {
+		if got := besideFront(f, entry(name, 0.6, 20)); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
 // TestHashModel: the hash sees every byte that is hashed, and random models are their references.
 func TestHashModel(t *testing.T) {
 	hash := func(ref string) string {
