@@ -1,5 +1,6 @@
 // linear, gated linear, patch embedding: rows are gathered where they are not dense in the compute type, multiplied by tiles, and scattered where the
 // output is not dense or of another type.
+#include <algorithm>
 #include <cstring>
 
 #include "product.h"
@@ -18,6 +19,9 @@ struct TileScratch {
   }
 };
 
+// Rows that are no matrix in memory yet (several inputs, another type) are made one for as many tiles as fit here, not once more for every chunk of columns.
+constexpr int64_t kPanelBytes = int64_t{32} << 20;
+
 // Rows of concatenated inputs.
 class RowInputs {
  public:
@@ -34,6 +38,8 @@ class RowInputs {
   const std::vector<Source>& sources() const { return sources_; }
   int64_t k() const { return k_; }
   int64_t rows() const { return views_[0].n; }
+  // Whether gather leaves rows where they are, but for tiles over the seam of two samples.
+  bool in_place(DType type) const { return sources_.size() == 1 && sources_[0].dtype == type && (rows() == 1 || views_[0].step() == k_); }
 
   // Rows [first, first + n) dense in type: in place when they are, else gathered into buffer.
   const void* gather(const Context& cx, const RunContext& c, int64_t first, int64_t n, DType type, char* buffer) const {
@@ -90,10 +96,20 @@ class LinearKernel final : public Kernel {
     if (!bias) ECAD_TRY(get_vector(cx_, cache_, bias_sources_, lengths_, &c, &bias));
     const PackedMatrix& m = *matrix;
     const int64_t tiles = product_.tiles(), chunks = static_cast<int64_t>(m.chunks.size());
-    // chunk by chunk: its weights are read from memory once, while the rows stay near
-    return cx_.try_each(tiles * chunks, x_.rows() * m.n * m.k, [&](int64_t item, int32_t thread) {
-      return run_tile(c, m, bias->data(), item % tiles, static_cast<size_t>(item / tiles), thread);
-    });
+    for (int64_t first = 0; first < tiles; first += panel_tiles_) {
+      const int64_t now = std::min(panel_tiles_, tiles - first), rows = std::min(now * product_.tile_rows(), x_.rows() - first * product_.tile_rows());
+      if (panel_bytes_ > 0) {
+        cx_.each(now, rows * m.k, [&](int64_t i, int32_t) {
+          x_.gather(cx_, c, (first + i) * product_.tile_rows(), product_.rows_of(first + i), compute_dtype(compute_), cx_.shared() + static_cast<size_t>(i) * panel_bytes_);
+        });
+      }
+      // chunk by chunk: its weights are read from memory once, while the rows stay near
+      ECAD_TRY(cx_.try_each(now * chunks, rows * m.n * m.k, [&](int64_t item, int32_t thread) {
+        const char* x = panel_bytes_ > 0 ? cx_.shared() + static_cast<size_t>(item % now) * panel_bytes_ : nullptr;
+        return run_tile(c, m, bias->data(), first + item % now, static_cast<size_t>(item / now), thread, x);
+      }));
+    }
+    return Status::ok();
   }
 
  private:
@@ -102,13 +118,20 @@ class LinearKernel final : public Kernel {
     const bool narrow = y_.dtype == DType::kBF16 && act_ == Act::kNone;
     ECAD_TRY(product_.init(cx_, m, x_.rows(), has_bias_, narrow ? compute_dtype(compute_) : DType::kF32));
     scratch_.init(product_, m);
-    return cx_.reserve(scratch_.total(1));
+    panel_tiles_ = product_.tiles();
+    panel_bytes_ = 0;
+    if (m.chunks.size() > 1 && !x_.in_place(compute_dtype(compute_))) {
+      panel_bytes_ = scratch_.x;
+      panel_tiles_ = std::clamp<int64_t>(kPanelBytes / static_cast<int64_t>(panel_bytes_), 1, panel_tiles_);
+    }
+    return cx_.reserve(scratch_.total(1), panel_bytes_ * static_cast<size_t>(panel_tiles_));
   }
 
-  Status run_tile(const RunContext& c, const PackedMatrix& m, const float* bias, int64_t tile, size_t chunk, int32_t thread) {
+  // gathered: the tile's rows; null: they are gathered here.
+  Status run_tile(const RunContext& c, const PackedMatrix& m, const float* bias, int64_t tile, size_t chunk, int32_t thread, const void* gathered) {
     const int64_t first = tile * product_.tile_rows(), n = product_.rows_of(tile), width = m.chunks[chunk].n, column = m.chunks[chunk].first;
     char* scratch = cx_.scratch(thread);
-    const void* x = x_.gather(cx_, c, first, n, compute_dtype(compute_), scratch);
+    const void* x = gathered ? gathered : x_.gather(cx_, c, first, n, compute_dtype(compute_), scratch);
     char *own = scratch + scratch_.x + scratch_.y, *base = static_cast<char*>(y_.data(c));
     const DType dst = product_.dst();
     if (act_ == Act::kNone && y_.dtype == dst && y_rows_.run(first) >= n && width == m.n && (n == 1 || y_rows_.step() == m.n))
@@ -141,6 +164,8 @@ class LinearKernel final : public Kernel {
   std::shared_ptr<FloatVector> bias_;
   TiledProduct product_;
   TileScratch scratch_;
+  int64_t panel_tiles_ = 1;  // tiles of rows at a time
+  size_t panel_bytes_ = 0;   // of each, in the shared scratch; 0: tiles gather for themselves
 };
 
 class GatedLinearKernel final : public Kernel {

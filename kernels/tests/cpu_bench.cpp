@@ -6,6 +6,7 @@
 
 #include "../cpu/cpuid.h"
 #include "op_case.inc"
+#include "head_case.h"
 
 namespace {
 
@@ -139,6 +140,12 @@ void chain(Bench& b, int64_t rows, int64_t width, int64_t slots, DType t) {
   b.line(c, 2.0 * static_cast<double>(rows) * static_cast<double>(width) * static_cast<double>(slots + 4));
 }
 
+void heads(Bench& b, int64_t tokens, int64_t heads, int64_t dim, DType t) {
+  Case c = qk_norm_rope_case({1, tokens, heads, dim, t, t, F, F, t, true, false});
+  c.name = "qk_norm_rope " + std::to_string(tokens) + " h" + std::to_string(heads) + " d" + std::to_string(dim) + " " + type_name(t);
+  b.line(c, 18.0 * static_cast<double>(tokens * heads * dim));
+}
+
 void conv(Bench& b, int64_t size, int64_t ci, int64_t co, DType t) {
   Case c("conv2d " + std::to_string(size) + "x" + std::to_string(size) + " " + std::to_string(ci) + "->" + std::to_string(co) + " 3x3 " + type_name(t), Opcode::kConv2d);
   c.attr = {1, 1, 0, 0, 0, 0, 0, 0};
@@ -188,6 +195,13 @@ int main(int argc, char** argv) {
     attention(b, 1, 8, 128, 512, 512, t);
     for (const int64_t slots : {1, 8, 84}) chain(b, 512, 1152, slots, t);
     for (const int64_t slots : {1, 8}) chain(b, 1024, 144, slots, t);
+    linear(b, 768, 3072, 9216, Act::kNone, t);  // FLUX at 256 px: 512 text and 256 image tokens
+    linear(b, 512, 3072, 12288, Act::kGeluTanh, t);
+    linear(b, 256, 12288, 3072, Act::kNone, t);
+    linear(b, 768, 15360, 3072, Act::kNone, t);
+    attention(b, 1, 24, 128, 768, 768, t);
+    chain(b, 768, 3072, 2, t);
+    heads(b, 768, 24, 128, t);
     conv(b, 64, 256, 256, t);
     conv(b, 64, 4, 512, t);
     conv(b, 128, 128, 3, t);

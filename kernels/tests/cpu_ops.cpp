@@ -74,6 +74,17 @@ void test_linear(const Suite& check) {
     c.output({3, 30, 48}, t, 4, 52);
     check(c);
   }
+  for (const DType t : {F, H}) {  // concatenated inputs and several chunks of columns
+    Case c(label("linear concat, chunks", {static_cast<int64_t>(t)}), Opcode::kLinear);
+    c.depth = 96;
+    c.attr = {2, 1, static_cast<int32_t>(Act::kGeluTanh), 0, 0, 0, 0, 0};
+    c.input({2, 75, 24}, t, 1, 8, 48);
+    c.input({2, 75, 72}, t);
+    c.weight({800, 96}, t, 0.1);
+    c.weight({800}, F);
+    c.output({2, 75, 800}, t, 4, 52);
+    check(c);
+  }
   Case c("linear with a matrix that is no weight", Opcode::kLinear);
   c.attr = {1, 2, 0, 0, 0, 0, 0, 0};
   c.input({9, 20}, F);
@@ -83,6 +94,28 @@ void test_linear(const Suite& check) {
   c.absent();
   c.output({9, 13}, F);
   check(c);
+}
+
+// More concatenated rows than are gathered at a time: row r holds a 1 at place 17 r, so that it picks a column of the weights.
+void test_linear_of_many_rows(const Suite& check) {
+  const int64_t rows = 700, k = 12000, n = 800;
+  Case c("linear concat, more rows than one panel", Opcode::kLinear);
+  c.attr = {2, 1, 0, 0, 0, 0, 0, 0};
+  c.input({rows, 5000}, F);
+  c.input({rows, k - 5000}, F);
+  for (Arg& a : c.in) std::fill(a.values.begin(), a.values.end(), 0.0);
+  for (int64_t r = 0; r < rows; ++r) {
+    Arg& a = c.in[17 * r < 5000 ? 0 : 1];
+    a.values[static_cast<size_t>(r * a.dims[1] + (17 * r < 5000 ? 17 * r : 17 * r - 5000))] = 1;
+  }
+  c.weight({n, k}, F);
+  c.absent();
+  c.output({rows, n}, F);
+  ++checks;
+  const Outcome got = run_case(c, *check.cpu[0], false);
+  bool right = got.status.is_ok() && got.intact;
+  for (int64_t i = 0; right && i < rows * n; ++i) right = got.values[0][static_cast<size_t>(i)] == c.in[2].values[static_cast<size_t>(i % n * k + 17 * (i / n))];
+  if (!right) fail(c, "a row is not the column it picks");
 }
 
 void test_gated_linear(const Suite& check) {
@@ -455,7 +488,8 @@ int main(int argc, char** argv) {
   return for_each_isa(argc, argv, [](const std::vector<Backend*>& cpu, Backend& reference) {
     const Suite suite{cpu, reference};
     test_linear(suite);
-    test_gated_linear(suite);
+    test_linear_of_many_rows(suite);
+  test_gated_linear(suite);
     test_patch_embed(suite);
     test_conv2d(suite);
     test_attention(suite);
