@@ -107,6 +107,30 @@ func TestPage(t *testing.T) {
 	}
 }
 
+// TestPageOfPoorStudies: nothing held out, a baseline without a score, a front of one schedule, a front above the uncached quality.
+func TestPageOfPoorStudies(t *testing.T) {
+	c := testContent(t)
+	c.Front.HeldOut = study.FrontHeldOut{}
+	for _, list := range [][]study.FrontEntry{c.Front.Front, c.Front.Baselines, c.Front.Seeds} {
+		for i := range list {
+			list[i].HeldOutQuality, list[i].HeldOutCI95 = nil, nil
+		}
+	}
+	c.Front.Baselines[0].Quality, c.Front.Baselines[0].QualityCI95, c.Front.Baselines[0].Invalid = nil, nil, "NaN in <step 3>"
+	text := render(t, c)
+	for _, want := range []string{"nothing was held out", "invalid: NaN in &lt;step 3&gt;", "Nothing was compared", "scene quality on the searched prompts"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	c.Front.Front, c.Schedules, c.Drawn, c.Galleries = c.Front.Front[:1], c.Schedules[:1], nil, nil
+	best := 0.2
+	c.Front.Uncached.Quality, c.Front.Uncached.HeldOutQuality = &best, nil
+	if text := render(t, c); strings.Contains(text, "NaN%") || strings.Contains(text, "Inf") || !strings.Contains(text, `max="0"`) {
+		t.Error("a front of one schedule has places that are no numbers, or no slider")
+	}
+}
+
 func TestWriteRefuses(t *testing.T) {
 	for name, change := range map[string]func(*Content){
 		"empty front":           func(c *Content) { c.Front.Front = nil },
