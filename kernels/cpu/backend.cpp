@@ -13,23 +13,9 @@ using BindFunction = Status (*)(const Binder&, KernelPtr*);
 
 BindFunction bind_function(Opcode code) {
   switch (code) {
-    case Opcode::kCopy: return bind_copy;
-    case Opcode::kLinear: return bind_linear;
-    case Opcode::kGatedLinear: return bind_gated_linear;
-    case Opcode::kAttention: return bind_attention;
-    case Opcode::kChain: return bind_chain;
-    case Opcode::kPatchEmbed: return bind_patch_embed;
-    case Opcode::kUnpatchify: return bind_unpatchify;
-    case Opcode::kTimestepEmbed: return bind_timestep_embed;
-    case Opcode::kEmbedding: return bind_embedding;
-    case Opcode::kLincomb: return bind_lincomb;
-    case Opcode::kAdd: return bind_add;
-    case Opcode::kUnary: return bind_unary;
-    case Opcode::kConv2d: return bind_conv2d;
-    case Opcode::kGroupNorm: return bind_group_norm;
-    case Opcode::kUpsample: return bind_upsample;
-    case Opcode::kPermute: return bind_permute;
-    case Opcode::kQkNormRope: return bind_qk_norm_rope;
+#define ECAD_BIND_CASE(code, name) case Opcode::code: return bind_##name;
+    ECAD_EACH_OPCODE(ECAD_BIND_CASE)
+#undef ECAD_BIND_CASE
   }
   return nullptr;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../core/backend.h"
+#include "../core/opcodes.h"
 #include "memory.h"
 #include "onednn.h"
 #include "row_kernels.h"
@@ -164,22 +165,8 @@ Status bind_as(const Binder& b, KernelPtr* out) {
   return Status::ok();
 }
 
-Status bind_linear(const Binder&, KernelPtr*);
-Status bind_gated_linear(const Binder&, KernelPtr*);
-Status bind_patch_embed(const Binder&, KernelPtr*);
-Status bind_conv2d(const Binder&, KernelPtr*);
-Status bind_attention(const Binder&, KernelPtr*);
-Status bind_chain(const Binder&, KernelPtr*);
-Status bind_group_norm(const Binder&, KernelPtr*);
-Status bind_copy(const Binder&, KernelPtr*);
-Status bind_lincomb(const Binder&, KernelPtr*);
-Status bind_add(const Binder&, KernelPtr*);
-Status bind_unary(const Binder&, KernelPtr*);
-Status bind_unpatchify(const Binder&, KernelPtr*);
-Status bind_upsample(const Binder&, KernelPtr*);
-Status bind_permute(const Binder&, KernelPtr*);
-Status bind_qk_norm_rope(const Binder&, KernelPtr*);
-Status bind_timestep_embed(const Binder&, KernelPtr*);
-Status bind_embedding(const Binder&, KernelPtr*);
+#define ECAD_DECLARE_BIND(code, name) Status bind_##name(const Binder&, KernelPtr*);
+ECAD_EACH_OPCODE(ECAD_DECLARE_BIND)
+#undef ECAD_DECLARE_BIND
 
 }  // namespace ecad
