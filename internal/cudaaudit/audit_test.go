@@ -22,14 +22,21 @@ const sass = `	code for sm_90a
         /*0000*/                   STL [R1], R2 ;
         /*0010*/               @P1 LDL.64 R2, [R1] ;`
 
+// The kernels on wgmma, products and attention, are held to its instructions and to no local memory.
 func TestRules(t *testing.T) {
+	for _, object := range []string{"linear_sm90", "linear_sm90_gated", "attention_sm90"} {
+		t.Run(object, func(t *testing.T) { checkRules(t, object) })
+	}
+}
+
+func checkRules(t *testing.T, object string) {
 	kernels := parseReport(report)
 	if len(kernels) != 2 {
 		t.Fatalf("%d kernels, want 2", len(kernels))
 	}
 	code := parseSASS(sass)
 	for _, k := range kernels {
-		k.object, k.instructions = "linear_sm90", code[site{k.symbol, k.arch}]
+		k.object, k.instructions = object, code[site{k.symbol, k.arch}]
 	}
 	if p := kernels[0].problems(); len(p) != 0 {
 		t.Errorf("a good kernel: %q", p)

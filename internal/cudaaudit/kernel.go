@@ -78,6 +78,8 @@ func (r rule) applies(k *kernel) bool {
 
 var required = []rule{
 	{"linear_sm90", "sm_90a", []string{"HGMMA", "UTMALDG"}, "wgmma on operands that the tensor memory accelerator brings"},
+	{"attention_sm90", "sm_90a", []string{"HGMMA", "UTMALDG"}, "wgmma on operands that the tensor memory accelerator brings"},
+	{"attention_resident_sm90", "sm_90a", []string{"HGMMA", "UTMALDG"}, "wgmma on operands that the tensor memory accelerator brings"},
 	{"linear_mma", "sm_80", []string{"HMMA", "LDSM", "LDGSTS"}, "mma.sync on operands that cp.async brings"},
 	{"attention_mma", "sm_80", []string{"HMMA", "LDSM", "LDGSTS"}, "mma.sync on operands that cp.async brings"},
 	{"conv_mma", "sm_80", []string{"HMMA", "LDSM"}, "mma.sync"},

@@ -87,6 +87,7 @@ class Attention final : public CudaOp {
   Status enqueue_sm90(const Launch& l) const {
     AttentionSm90Params a = {};
     a.base = p_;
+    a.span = attention_span(batch_, p_, cx_.device.multiprocessors);
     TensorMap(*maps[])[2] = {&a.q, &a.k, &a.v};
     Ref(*tables[])[2] = {&a.q_table, &a.k_table, &a.v_table};
     const Ref* refs[] = {&p_.q.ref, &p_.k.ref, &p_.v.ref};

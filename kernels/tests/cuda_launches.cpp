@@ -117,6 +117,7 @@ int main() {
   for (const int64_t dim : {40, 64, 72, 128, 512})
     for (const int64_t keys : {120, 256})
       for (const DType t : {F, H}) ok = run(attention(128, keys, 2, dim, t), *cuda) && ok;
+  for (const int64_t keys : {120, 300}) ok = run(attention(512, keys, 2, 72, H), *cuda) && ok;  // keys and values stay
   for (const int64_t width : {144, 1152, 3072})
     for (const DType t : {F, H}) ok = run(chain(64, width, t), *cuda) && ok;
   for (const int64_t dim : {128, 256}) ok = run(qk_norm_rope_case({1, 64, 24, dim, H, H, F, F, H, false, false}), *cuda) && ok;

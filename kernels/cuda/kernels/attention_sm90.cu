@@ -6,7 +6,7 @@ namespace {
 
 template <int Depth, int Keys, int Consumers, int Stages>
 constexpr AttentionSm90Variant variant() {
-  return {Depth, Keys, Consumers, launch_attention_sm90<AttentionSm90Config<Depth, Keys, Consumers, Stages>>};
+  return {Depth, Keys, Consumers, 0, launch_attention_sm90<AttentionSm90Config<Depth, Keys, Consumers, Stages>>};
 }
 
 constexpr AttentionSm90Variant kVariants[] = {variant<72, 160, 2, 3>(), variant<72, 128, 2, 3>(), variant<72, 160, 1, 3>(), variant<72, 128, 1, 3>(),
