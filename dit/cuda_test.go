@@ -10,10 +10,7 @@ import (
 // Whole programs on the CUDA backend, random schedules of all densities: the result is as near to float64 as plain code of that precision comes.
 // TestForksChangeNothing and its neighbours then say that forks, sets of schedules and layouts change no bit of it.
 func TestCUDAAgreesWithReference(t *testing.T) {
-	n, why := ecad.DeviceCount(ecad.CUDA)
-	if n == 0 {
-		t.Skipf("SKIP: no CUDA device: %s", why)
-	}
+	needCUDA(t)
 	const schedules = 2
 	results := func(b ecad.Backend, dtype DType) (out [][]float32) {
 		r := newRig(t, openDevice(t, b), dtype, 1)
@@ -34,5 +31,21 @@ func TestCUDAAgreesWithReference(t *testing.T) {
 				t.Errorf("%s: relative error %.3g, twice that of the reference backend is %.3g", name, e, limit)
 			}
 		}
+	}
+}
+
+// The text encoder and the image decoder as whole programs: bias of relative positions, key counts of padded prompts, convolutions, group norms, the one wide head of
+// the decoder's middle block. Against the outputs of transformers and diffusers, with the check for NaN and infinities on.
+func TestCUDAEncodersAgreeWithPyTorch(t *testing.T) {
+	needCUDA(t)
+	backends := []encoderBackend{{ecad.CUDA, Float32}, {ecad.CUDA, BFloat16}}
+	t.Run("T5", func(t *testing.T) { testT5(t, backends) })
+	t.Run("decoder", func(t *testing.T) { testImageDecoder(t, backends) })
+}
+
+func needCUDA(t *testing.T) {
+	t.Helper()
+	if n, why := ecad.DeviceCount(ecad.CUDA); n == 0 {
+		t.Skipf("SKIP: no CUDA device: %s", why)
 	}
 }

@@ -40,11 +40,14 @@ type encoderGoldens struct {
 	VAE  []encoderCase `json:"vae"`
 }
 
-// encoderBackends are what the encoders are tested on.
-var encoderBackends = []struct {
+// encoderBackend is what the encoders are tested on.
+type encoderBackend struct {
 	backend ecad.Backend
 	dtype   DType
-}{{ecad.Reference, Float64}, {ecad.Reference, Float32}, {ecad.CPU, Float32}, {ecad.CPU, BFloat16}}
+}
+
+// encoderBackends are those of every build.
+var encoderBackends = []encoderBackend{{ecad.Reference, Float64}, {ecad.Reference, Float32}, {ecad.CPU, Float32}, {ecad.CPU, BFloat16}}
 
 // runEncoder runs the one schedule of a program with weights generated for specs, after write has filled the inputs.
 func runEncoder(t *testing.T, backend ecad.Backend, seed uint64, specs []TensorSpec, p *program.Program, write func(*ecad.State, *ecad.Program) error, read func(*ecad.State, *ecad.Program) error) {
@@ -85,14 +88,16 @@ func runEncoder(t *testing.T, backend ecad.Backend, seed uint64, specs []TensorS
 	}
 }
 
-func TestT5Golden(t *testing.T) {
+func TestT5Golden(t *testing.T) { testT5(t, encoderBackends) }
+
+func testT5(t *testing.T, backends []encoderBackend) {
 	g, outputs := readEncoderGoldens(t)
 	for _, c := range g.T5 {
 		cfg, err := decodeT5(c.Config)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, b := range encoderBackends {
+		for _, b := range backends {
 			t.Run(fmt.Sprintf("%s/%v-%v", c.Name, b.backend, b.dtype), func(t *testing.T) {
 				rows := len(c.Lengths)
 				p, err := cfg.compile(rows, c.Tokens, b.dtype, t5Shared)
@@ -124,14 +129,16 @@ func TestT5Golden(t *testing.T) {
 	}
 }
 
-func TestCLIPGolden(t *testing.T) {
+func TestCLIPGolden(t *testing.T) { testCLIP(t, encoderBackends) }
+
+func testCLIP(t *testing.T, backends []encoderBackend) {
 	g, outputs := readEncoderGoldens(t)
 	for _, c := range g.CLIP {
 		cfg, err := decodeCLIP(c.Config)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, b := range encoderBackends {
+		for _, b := range backends {
 			t.Run(fmt.Sprintf("%s/%v-%v", c.Name, b.backend, b.dtype), func(t *testing.T) {
 				var got []float32
 				for _, ids := range c.IDs {
@@ -156,14 +163,16 @@ func TestCLIPGolden(t *testing.T) {
 	}
 }
 
-func TestImageDecoderGolden(t *testing.T) {
+func TestImageDecoderGolden(t *testing.T) { testImageDecoder(t, encoderBackends) }
+
+func testImageDecoder(t *testing.T, backends []encoderBackend) {
 	g, outputs := readEncoderGoldens(t)
 	for _, c := range g.VAE {
 		cfg, err := decodeVAE(c.Config)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, b := range encoderBackends {
+		for _, b := range backends {
 			t.Run(fmt.Sprintf("%s/%v-%v", c.Name, b.backend, b.dtype), func(t *testing.T) {
 				batch, h, w := c.Latents[0], c.Latents[2], c.Latents[3]
 				p, err := cfg.compile(batch, h, w, b.dtype, false)

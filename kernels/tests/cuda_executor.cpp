@@ -186,6 +186,35 @@ TEST(op_times_and_finite_checks_run_op_by_op) {
   CHECK_EQ(info_of(pair.device[1].get()).graphs, 0u);
 }
 
+// A copy out of a table whose fourth step holds an infinity: the check says at which step of which block and component it was made, once the section has run as
+// a graph before and after.
+TEST(finite_checks_name_step_block_and_component) {
+  writer::Program p;
+  p.steps = kSteps;
+  std::vector<float> table(kSteps * kElements, 1.0f);
+  table[3 * kElements + 5] = INFINITY;
+  const uint32_t constant = p.view(p.constant(kF32, {kSteps, kElements}, table.data()), {1, kElements}, {kElements, 1}, 0, kElements);
+  const uint32_t slot = p.persistent("slot", kF32, {1, kElements}, 1);
+  p.io("slot", slot, 3);
+  p.section(1, "step");
+  p.op(writer::kCopy, {constant}, {slot}, {}, {}, "self-attention");
+  p.ops.back().block = 4;
+  p.ops.back().component = 1;
+  p.schedule("all", {{0, 0}, {0, 1}, {0, 2}, {0, 3}});
+  auto device = open_device(ECAD_BACKEND_CUDA);
+  auto program = load(device.get(), nullptr, p);
+  auto state = new_state(program.get());
+  CHECK_OK(ecad_run_schedule(state.get(), program.get(), 0, nullptr, &err));
+  ecad_run_args args = ECAD_RUN_ARGS_INIT;
+  args.flags = ECAD_RUN_CHECK_FINITE;
+  CHECK_FAILS(ecad_run_schedule(state.get(), program.get(), 0, &args, &err), ECAD_DEVICE_ERROR,
+              "step 3, section 0 \"step\", block 4, component 1, op 0 \"self-attention\" (copy): output 0 [1,24] holds an infinity at [0,5]");
+  ecad_error err = ECAD_ERROR_INIT;
+  CHECK_EQ(ecad_run_schedule(state.get(), program.get(), 0, &args, &err), ECAD_DEVICE_ERROR);
+  CHECK_EQ(err.op, 0);
+  CHECK_EQ(ecad_run_schedule(state.get(), program.get(), 0, nullptr, nullptr), ECAD_OK);
+}
+
 TEST(a_program_that_does_not_fit_is_refused_with_the_numbers) {
   auto device = open_device(ECAD_BACKEND_CUDA);
   const auto bytes = shuffler(2, int64_t{1} << 30).bytes();

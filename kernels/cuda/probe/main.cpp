@@ -2,6 +2,7 @@
 //
 //   ecad_probe --record FILE              run all probes, write their outputs (an emulated build makes the expectation)
 //   ecad_probe --check FILE [--json OUT]  run all probes, compare; PASS, FAIL or SKIP for each, exit code 1 if any failed
+//   ecad_probe --peaks                    speeds of products in registers and of copies, as one line of JSON
 //   ecad_probe --list                     names
 //
 // The probes run in a child process: a kernel that hangs or breaks the device costs its own probe only, the next ones run in a new child.
@@ -14,6 +15,7 @@
 #include <cstring>
 #include <map>
 
+#include "peaks.h"
 #include "run.h"
 
 namespace {
@@ -204,6 +206,26 @@ int check(const std::vector<Probe>& probes, const char* path, const char* json_p
   return counts[kFailed] ? 1 : 0;
 }
 
+int peaks() {
+  std::string why;
+  if (device_count(&why) == 0) {
+    std::printf("SKIP no device: %s\n", why.c_str());
+    return 77;
+  }
+  DeviceProperties device;
+  Stream stream;
+  Peaks p;
+  Status s = open_device(0, &device);
+  if (s.is_ok()) s = stream.create();
+  if (s.is_ok()) s = measure_peaks(device, stream, kDevicePeaks, &p);
+  if (!s.is_ok()) {
+    std::fprintf(stderr, "peaks: %s\n", s.message().c_str());
+    return 1;
+  }
+  std::printf("{\"device\": %s, \"wgmma_tflops\": %.4g, \"mma_tflops\": %.4g, \"copy_gb_per_s\": %.4g}\n", quoted(device.name).c_str(), p.wgmma_tflops, p.mma_tflops, p.copy_gb_per_s);
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -213,8 +235,9 @@ int main(int argc, char** argv) {
     for (const Probe& p : probes) std::printf("%s\n", p.name);
     return 0;
   }
+  if (mode == "--peaks" && argc == 2) return peaks();
   if (mode == "--record" && argc == 3) return record(probes, argv[2]);
   if (mode == "--check" && (argc == 3 || (argc == 5 && std::string(argv[3]) == "--json"))) return check(probes, argv[2], argc == 5 ? argv[4] : nullptr);
-  std::fprintf(stderr, "usage: ecad_probe --record FILE | --check FILE [--json OUT] | --list\n");
+  std::fprintf(stderr, "usage: ecad_probe --record FILE | --check FILE [--json OUT] | --peaks | --list\n");
   return 2;
 }

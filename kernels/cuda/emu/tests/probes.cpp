@@ -1,5 +1,6 @@
 // Every probe is clean on the emulator and gives the same in every timing, and writes all of its output.
 #include "../../../tests/check.h"
+#include "../../probe/peaks.h"
 #include "../../probe/run.h"
 #include "../emulator.h"
 
@@ -27,6 +28,17 @@ TEST(probes_agree_in_every_timing) {
         if (!check::report(w != 0xffffffffu, __FILE__, __LINE__, std::string(p.name) + ": does not write all of its output")) break;
   }
   emu::set_options({});
+}
+
+// Their sums are exact and what is copied arrives; the speeds are those of the emulator.
+TEST(peaks_are_measured_by_work_that_is_done) {
+  DeviceProperties device;
+  Stream stream;
+  REQUIRE(open_device(0, &device).is_ok() && stream.create().is_ok());
+  probe::Peaks p;
+  const ecad::Status s = probe::measure_peaks(device, stream, probe::kSmallPeaks, &p);
+  CHECK_EQ(s.message(), "");
+  CHECK(s.is_ok() && p.wgmma_tflops > 0 && p.mma_tflops > 0 && p.copy_gb_per_s > 0);
 }
 
 TEST(differences_are_found) {
