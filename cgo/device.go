@@ -46,12 +46,25 @@ const (
 	ISAAMX     ISA = C.ECAD_ISA_AMX
 )
 
+// GEMM says who multiplies matrices on a CUDA device.
+type GEMM int32
+
+// The choices of ecad.h. GEMMAuto is libecad's own kernels; GEMMCuBLASLt is NVIDIA's library where it can express the product.
+const (
+	GEMMAuto     GEMM = C.ECAD_GEMM_AUTO
+	GEMMECAD     GEMM = C.ECAD_GEMM_ECAD
+	GEMMCuBLASLt GEMM = C.ECAD_GEMM_CUBLASLT
+)
+
 // DeviceConfig says what to open. The zero value of Threads means all cores.
 type DeviceConfig struct {
 	Backend Backend
 	Ordinal int // CUDA device number
 	Threads int // cpu: size of the device's own team
 	ISA     ISA // cpu: upper bound
+	GEMM    GEMM
+	// NoGraphs launches every kernel of a CUDA device by itself, to measure what graphs save.
+	NoGraphs bool
 }
 
 // DeviceInfo describes an open device. Memory is in bytes, as far as libecad holds it.
@@ -123,6 +136,10 @@ func OpenDevice(cfg DeviceConfig) (*Device, error) {
 		ordinal:     C.int32_t(cfg.Ordinal),
 		num_threads: C.int32_t(cfg.Threads),
 		isa:         C.int32_t(cfg.ISA),
+		gemm:        C.int32_t(cfg.GEMM),
+	}
+	if cfg.NoGraphs {
+		c.flags |= C.ECAD_DEVICE_NO_GRAPHS
 	}
 	e := newCError()
 	var ptr *C.ecad_device

@@ -22,6 +22,7 @@ type PipelineConfig struct {
 	Ordinal int
 	Threads int // cores to use in all; 0: every one
 	ISA     ecad.ISA
+	GEMM    ecad.GEMM // CUDA: who multiplies matrices
 	DType   DType
 	// KeepEncoder keeps the text encoder open between calls. Off, it is opened and released by each Encode, for text encoders
 	// larger than the transformer.
@@ -71,7 +72,7 @@ func (m *Model) OpenPipeline(cfg PipelineConfig) (*Pipeline, error) {
 		return nil, err
 	}
 	for range devices {
-		dev, err := ecad.OpenDevice(ecad.DeviceConfig{Backend: cfg.Backend, Ordinal: cfg.Ordinal, Threads: each, ISA: cfg.ISA})
+		dev, err := ecad.OpenDevice(ecad.DeviceConfig{Backend: cfg.Backend, Ordinal: cfg.Ordinal, Threads: each, ISA: cfg.ISA, GEMM: cfg.GEMM})
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}

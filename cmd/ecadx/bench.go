@@ -24,6 +24,7 @@ const (
 	flagDetail     = "detail"
 	flagASCII      = "ascii"
 
+	flagNoGraphs        = "no-graphs"
 	flagTransformerOnly = "transformer-only"
 )
 
@@ -46,7 +47,7 @@ what one more slot adds to a chain. --json prints everything; --compare sets it 
 			"ecadx bench --schedule fora:3 --json > before.json",
 			"ecadx bench --model random:pixart-alpha-256 --blocks 4 --steps 5 --schedule fora:2 --detail",
 			"ecadx bench --images 64 --batch 8 --dtype bfloat16"),
-		Flags: append(commonFlags(flagModel, flagSchedule, flagDevice, flagDType, flagThreads, flagResolution, flagSteps, flagGuidance, flagJSON, flagQuiet),
+		Flags: append(commonFlags(flagModel, flagSchedule, flagDevice, flagDType, flagThreads, flagGEMM, flagResolution, flagSteps, flagGuidance, flagJSON, flagQuiet),
 			batchFlag(), blocksFlag(), textTokensFlag(),
 			&cli.IntFlag{Name: flagImages, Usage: "measure how many pictures a second the evaluator makes, `N` in a round, instead of components"},
 			&cli.StringFlag{Name: flagISA, Value: "auto", Usage: "cpu: instructions up to `SET`: generic, avx2, avx512, amx or auto"},
@@ -57,6 +58,7 @@ what one more slot adds to a chain. --json prints everything; --compare sets it 
 			&cli.BoolFlag{Name: flagTransformerOnly, DisableDefaultText: true, Usage: "leave text encoder and decoder out"},
 			&cli.BoolFlag{Name: flagDetail, DisableDefaultText: true, Usage: "a line for every block"},
 			&cli.BoolFlag{Name: flagASCII, DisableDefaultText: true, Usage: "draw bars with letters"},
+			&cli.BoolFlag{Name: flagNoGraphs, DisableDefaultText: true, Usage: "cuda: launch every kernel by itself, to see what graphs save"},
 			commonFlag(flagForce)),
 		Action: benchmark,
 	}
@@ -195,7 +197,7 @@ func benchmark(c *cli.Context) error {
 	env := environmentOf(c)
 	p := t.newProgress(env, "bench", "", 0)
 	cfg := bench.Config{
-		Model: t.model, Device: ecad.DeviceConfig{Backend: t.backend, Ordinal: t.ordinal, Threads: t.threads, ISA: t.isa}, DType: t.dtype,
+		Model: t.model, Device: ecad.DeviceConfig{Backend: t.backend, Ordinal: t.ordinal, Threads: t.threads, ISA: t.isa, GEMM: t.gemm, NoGraphs: c.Bool(flagNoGraphs)}, DType: t.dtype,
 		Height: t.size.Height, Width: t.size.Width, Batch: t.batch, Steps: t.steps, Guidance: t.guidance, Schedule: r.schedule, ScheduleName: r.ref,
 		TextTokens: t.textTokens, Repeats: repeats, TransformerOnly: c.Bool(flagTransformerOnly),
 		Planned:  func(m *bench.Memory) { t.remark(env, "ecadx bench: memory: %v", m) },

@@ -28,7 +28,7 @@ func (o *options) instructions(c *cli.Context) (ecad.ISA, error) {
 }
 
 // Flags of bench that say nothing about making pictures.
-var notWithImages = []string{flagBlocks, flagTextTokens, flagCompare, flagSVG, flagCheck, flagTransformerOnly, flagDetail, flagASCII}
+var notWithImages = []string{flagBlocks, flagTextTokens, flagCompare, flagSVG, flagCheck, flagTransformerOnly, flagDetail, flagASCII, flagNoGraphs}
 
 // throughput measures how many pictures a second the evaluator makes.
 func (t *task) throughput(c *cli.Context, images, repeats int) error {
@@ -45,7 +45,7 @@ func (t *task) throughput(c *cli.Context, images, repeats int) error {
 	p := t.newProgress(env, "bench", "", 0)
 	report, err := bench.MeasureThroughput(c.Context, bench.ThroughputConfig{
 		Model:    t.model,
-		Pipeline: dit.PipelineConfig{Backend: t.backend, Ordinal: t.ordinal, Threads: t.threads, ISA: t.isa, DType: t.dtype},
+		Pipeline: dit.PipelineConfig{Backend: t.backend, Ordinal: t.ordinal, Threads: t.threads, ISA: t.isa, GEMM: t.gemm, DType: t.dtype},
 		Height:   t.size.Height, Width: t.size.Width, Batch: t.batch, Images: images, Prompts: benchPrompts(t.model, images), Steps: t.steps,
 		Guidance: t.guidance, Schedule: r.schedule, ScheduleName: r.ref, Repeats: repeats,
 		Progress: func(what string) { p.say(0, 0, what) },

@@ -116,6 +116,8 @@ func flagValues(flag string) []string {
 		return []string{"auto", "reference", "cpu", "cuda"}
 	case flagDType:
 		return []string{"auto", "float32", "bfloat16"}
+	case flagGEMM:
+		return []string{"auto", "ecad", "cublaslt"}
 	case flagSchedule:
 		return heuristicExamples()
 	case flagFamily:

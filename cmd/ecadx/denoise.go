@@ -188,7 +188,7 @@ func (d *denoising) on(c *cli.Context, r *denoiseReport, work func(*dit.Denoiser
 		return nil, err
 	}
 	r.Device = deviceChoice{backend: backend, ordinal: ordinal}.String()
-	dev, err := ecad.OpenDevice(ecad.DeviceConfig{Backend: backend, Ordinal: ordinal, Threads: d.threads})
+	dev, err := ecad.OpenDevice(ecad.DeviceConfig{Backend: backend, Ordinal: ordinal, Threads: d.threads, GEMM: d.gemm})
 	if err != nil {
 		return nil, fmt.Errorf("--device %s: %w", r.Device, err)
 	}

@@ -27,6 +27,7 @@ const (
 	flagJSON       = "json"
 	flagQuiet      = "quiet"
 	flagForce      = "force"
+	flagGEMM       = "gemm"
 	flagOut        = "out"
 
 	flagCheckFinite = "check-finite"
@@ -59,6 +60,8 @@ func commonFlag(name string) cli.Flag {
 		return &cli.BoolFlag{Name: name, DisableDefaultText: true, Usage: "print no progress and no remarks"}
 	case flagCheckFinite:
 		return &cli.BoolFlag{Name: name, DisableDefaultText: true, Usage: "stop at the first op that makes NaN or infinity, and name step, block, component and op; slower"}
+	case flagGEMM:
+		return &cli.StringFlag{Name: name, Value: "auto", Usage: "on CUDA, multiply matrices by `WHOSE` kernels: auto, ecad or cublaslt; auto is ecad"}
 	case flagForce:
 		return &cli.BoolFlag{Name: name, DisableDefaultText: true, Usage: "overwrite existing files"}
 	}
@@ -77,7 +80,7 @@ func commonFlags(names ...string) []cli.Flag {
 
 // runFlags are the flags of commands that run a model.
 func runFlags() []cli.Flag {
-	return commonFlags(flagModel, flagDevice, flagDType, flagThreads, flagResolution, flagSteps, flagGuidance, flagSeed, flagJSON, flagQuiet, flagForce)
+	return commonFlags(flagModel, flagDevice, flagDType, flagThreads, flagGEMM, flagResolution, flagSteps, flagGuidance, flagSeed, flagJSON, flagQuiet, flagForce)
 }
 
 // deviceChoice is --device.
@@ -114,6 +117,18 @@ func parseDevice(text string) (deviceChoice, error) {
 		}
 	}
 	return deviceChoice{}, fmt.Errorf("device %q is none: use auto, reference, cpu or cuda[:N]", text)
+}
+
+func parseGEMM(text string) (ecad.GEMM, error) {
+	switch text {
+	case "auto":
+		return ecad.GEMMAuto, nil
+	case "ecad":
+		return ecad.GEMMECAD, nil
+	case "cublaslt":
+		return ecad.GEMMCuBLASLt, nil
+	}
+	return 0, fmt.Errorf("%q multiplies no matrices here: use auto, ecad or cublaslt", text)
 }
 
 // dtypeChoice is --dtype.
@@ -188,6 +203,7 @@ type options struct {
 	device     deviceChoice
 	dtype      dtypeChoice
 	threads    int // 0: all cores
+	gemm       ecad.GEMM
 	resolution pixels
 	steps      int
 	guidance   *float64 // nil: the model's
@@ -235,6 +251,11 @@ func parseOptions(c *cli.Context) (*options, error) {
 	if has(flagThreads) {
 		if o.threads = c.Int(flagThreads); o.threads < 0 || o.threads > 4096 {
 			return fail(flagThreads, fmt.Errorf("%d threads: use 1 to 4096, or leave it out for all cores", o.threads))
+		}
+	}
+	if has(flagGEMM) {
+		if o.gemm, err = parseGEMM(c.String(flagGEMM)); err != nil {
+			return fail(flagGEMM, err)
 		}
 	}
 	if has(flagResolution) {

@@ -87,7 +87,7 @@ func (o *options) openSession(m *dit.Model) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Pipeline, err = m.OpenPipeline(dit.PipelineConfig{Backend: s.backend, Ordinal: s.ordinal, Threads: o.threads, DType: dtype, CheckFinite: o.checkFinite})
+	s.Pipeline, err = m.OpenPipeline(dit.PipelineConfig{Backend: s.backend, Ordinal: s.ordinal, Threads: o.threads, GEMM: o.gemm, DType: dtype, CheckFinite: o.checkFinite})
 	if err != nil {
 		return nil, badModel(err)
 	}

@@ -38,7 +38,9 @@ Status open_device(const ecad_device_config* config, ecad_device** out) {
   ecad_device_config c = ECAD_DEVICE_CONFIG_INIT;
   if (config != nullptr) ECAD_TRY(read_struct(config, "device config", alignof(uint32_t), &c));
   if (c.backend < ECAD_BACKEND_REFERENCE || c.backend > ECAD_BACKEND_CUDA) return invalid(text("device: backend ", c.backend, " is not known"));
-  if (c.flags != 0) return invalid(text("device: flags ", c.flags, " are not known"));
+  if ((c.flags & ~uint32_t{ECAD_DEVICE_NO_GRAPHS}) != 0) return invalid(text("device: flags ", c.flags, " are not known"));
+  if (c.gemm < ECAD_GEMM_AUTO || c.gemm > ECAD_GEMM_CUBLASLT) return invalid(text("device: gemm ", c.gemm, " is not known"));
+  if (c.backend != ECAD_BACKEND_CUDA && (c.gemm != ECAD_GEMM_AUTO || c.flags != 0)) return invalid("device: gemm and flags are for the CUDA backend: leave them 0");
   if (c.num_threads < 0 || c.num_threads > 4096) return invalid(text("device: ", c.num_threads, " threads are outside 0 (all cores) to 4096"));
   if (c.isa < ECAD_ISA_AUTO || c.isa > ECAD_ISA_AMX) return invalid(text("device: isa ", c.isa, " is not known"));
   std::string why;
@@ -46,7 +48,7 @@ Status open_device(const ecad_device_config* config, ecad_device** out) {
   if (devices == 0) return Status(ECAD_NO_DEVICE, text("device: ", why));
   if (c.ordinal < 0 || c.ordinal >= devices) return Status(ECAD_NO_DEVICE, text("device: this backend has ", devices, devices == 1 ? " device, ordinal 0" : " devices, ordinals from 0", ", not ", c.ordinal));
   auto handle = std::make_unique<ecad_device>();
-  ECAD_TRY(ecad::Device::open(c.backend, {c.ordinal, c.num_threads, c.isa}, &handle->impl));
+  ECAD_TRY(ecad::Device::open(c.backend, {c.ordinal, c.num_threads, c.isa, c.gemm, (c.flags & ECAD_DEVICE_NO_GRAPHS) == 0}, &handle->impl));
   *out = handle.release();
   return Status::ok();
 }

@@ -139,7 +139,11 @@ class Backend {
   virtual Status synchronize() { return Status::ok(); }  // waits for what run, upload and download started
 };
 
-struct DeviceOptions { int32_t ordinal, num_threads, isa; };
+struct DeviceOptions {
+  int32_t ordinal, num_threads, isa;
+  int32_t gemm = ECAD_GEMM_AUTO;
+  bool graphs = true;
+};
 
 // Factories; each backend's folder defines one.
 Status make_reference_backend(const DeviceOptions&, std::unique_ptr<Backend>* out);

@@ -12,23 +12,9 @@ using BindFunction = Status (*)(const Binder&, std::unique_ptr<Kernel>*);
 
 BindFunction bind_function(Opcode code) {
   switch (code) {
-    case Opcode::kCopy: return bind_copy;
-    case Opcode::kLinear: return bind_linear;
-    case Opcode::kGatedLinear: return bind_gated_linear;
-    case Opcode::kAttention: return bind_attention;
-    case Opcode::kChain: return bind_chain;
-    case Opcode::kPatchEmbed: return bind_patch_embed;
-    case Opcode::kUnpatchify: return bind_unpatchify;
-    case Opcode::kTimestepEmbed: return bind_timestep_embed;
-    case Opcode::kEmbedding: return bind_embedding;
-    case Opcode::kLincomb: return bind_lincomb;
-    case Opcode::kAdd: return bind_add;
-    case Opcode::kUnary: return bind_unary;
-    case Opcode::kConv2d: return bind_conv2d;
-    case Opcode::kGroupNorm: return bind_group_norm;
-    case Opcode::kUpsample: return bind_upsample;
-    case Opcode::kPermute: return bind_permute;
-    case Opcode::kQkNormRope: return bind_qk_norm_rope;
+#define ECAD_BIND_CASE(code, name) case Opcode::code: return bind_##name;
+    ECAD_EACH_OPCODE(ECAD_BIND_CASE)
+#undef ECAD_BIND_CASE
   }
   return nullptr;
 }
@@ -38,13 +24,15 @@ class CudaBackend final : public Backend {
   Status init(const DeviceOptions& options) {
     ECAD_TRY(cx_.init(options.ordinal));
     cx_.sm90 = cx_.device.arch() == 90 && options.isa != ECAD_ISA_GENERIC;
+    cx_.graphs = options.graphs;
+    if (options.gemm == ECAD_GEMM_CUBLASLT) ECAD_TRY(CublasLt::open(&cx_.cublaslt));
     return Status::ok();
   }
 
   void describe(BackendInfo* info) const override {
     const DeviceProperties& d = cx_.device;
     info->name = text("cuda: ", d.name);
-    info->features = text("sm_", d.arch(), ", ", d.multiprocessors, " multiprocessors, driver for CUDA ", d.driver);
+    info->features = text("sm_", d.arch(), ", ", d.multiprocessors, " multiprocessors, driver for CUDA ", d.driver, cx_.cublaslt != nullptr ? text(", cuBLASLt ", cx_.cublaslt->version()) : "");
     info->num_threads = 1;
     info->fast_bfloat16 = true;
     info->memory_total = d.memory_total;
@@ -106,6 +94,7 @@ class CudaBackend final : public Backend {
 };
 
 }  // namespace
+
 }  // namespace cuda
 
 Status make_cuda_backend(const DeviceOptions& options, std::unique_ptr<Backend>* out) {

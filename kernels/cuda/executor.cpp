@@ -125,7 +125,7 @@ Status CudaExecutor::run_section(const SectionCall& call) {
   ECAD_TRY(upload_frame(call));
   if (call.times != nullptr) {
     ECAD_TRY(run_timed(call));
-  } else if (!seen_[call.section]) {
+  } else if (!seen_[call.section] || !cx_.graphs) {
     seen_[call.section] = 1;
     ECAD_TRY(enqueue_all(call.section));
   } else {

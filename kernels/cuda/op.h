@@ -8,6 +8,8 @@
 
 #include "../core/backend.h"
 #include "../core/dtype.h"
+#include "../core/opcodes.h"
+#include "cublaslt.h"
 #include "frame.h"
 #include "runtime.h"
 
@@ -75,6 +77,8 @@ class Context {
 
   DeviceProperties device;
   bool sm90 = false;  // may use what sm_90a alone has: wgmma, bulk tensor copies
+  bool graphs = true;
+  std::unique_ptr<CublasLt> cublaslt;  // null: own kernels multiply
   Stream stream;
   Breadcrumb* breadcrumb = nullptr;  // pinned
   Frame* direct = nullptr;           // the frame of ops that run alone: no entries
@@ -129,7 +133,7 @@ class PackCache final : public WeightCache {
   std::map<Key, std::unique_ptr<DeviceBuffer>> entries_;
 };
 // First number of a key.
-enum class Pack : uint64_t { kVector = 1, kMatrix, kGatedMatrix, kFilter, kColumns };
+enum class Pack : uint64_t { kVector = 1, kMatrix, kGatedMatrix, kFilter, kColumns, kBias };
 
 // An input of an op being bound: a view resolved at run time, or a weight at its place in the checkpoint.
 struct Source {
@@ -188,23 +192,9 @@ class Binder {
 
 Status unsupported(std::string what);  // "the CUDA backend cannot: what"
 
-// One per opcode; ops_*.cpp define them.
-Status bind_copy(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_linear(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_gated_linear(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_attention(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_chain(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_patch_embed(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_unpatchify(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_timestep_embed(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_embedding(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_lincomb(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_add(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_unary(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_conv2d(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_group_norm(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_upsample(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_permute(const Binder&, std::unique_ptr<Kernel>*);
-Status bind_qk_norm_rope(const Binder&, std::unique_ptr<Kernel>*);
+// bind_copy, bind_linear, ...: ops_*.cpp define them.
+#define ECAD_DECLARE_BIND(code, name) Status bind_##name(const Binder&, std::unique_ptr<Kernel>*);
+ECAD_EACH_OPCODE(ECAD_DECLARE_BIND)
+#undef ECAD_DECLARE_BIND
 
 }  // namespace ecad::cuda

@@ -1,4 +1,4 @@
-// linear and gated linear: weights are packed once per device (kernels/linear.h), the kernel is chosen by the shape.
+// linear and gated linear: weights are packed once per device (kernels/linear.h), the kernel is chosen by the shape; or cuBLASLt multiplies (cublaslt.h).
 #include <cstring>
 
 #include "../core/text.h"
@@ -97,6 +97,7 @@ class LinearOp : public CudaOp {
   using CudaOp::CudaOp;
 
   Status enqueue(const Launch& l) override {
+    if (product_ != nullptr) return product_->enqueue(*l.stream, address(x_[0].ref(l)), address(y_.ref(l)), cx_.scratch());
     LinearParams p = params_;
     p.head = l.head;
     for (size_t i = 0; i < x_.size(); ++i) p.parts[i].x = x_[i].ref(l);
@@ -110,7 +111,7 @@ class LinearOp : public CudaOp {
     for (size_t i = 0; i < x_.size(); ++i) {
       q.x_in_table[i] = in_table_[i];
       if (in_table_[i]) q.x_table[i] = l.maps[next++];
-      else ECAD_TRY(encode_tensor_map(linear_x_map(reinterpret_cast<const void*>(p.parts[i].x.offset), p.parts[i], p.m, sm90_->tile_m), &q.x_maps[i]));
+      else ECAD_TRY(encode_tensor_map(linear_x_map(address(p.parts[i].x), p.parts[i], p.m, sm90_->tile_m), &q.x_maps[i]));
     }
     return launch_linear_sm90(l.stream->native(), *sm90_, q, cx_.device.multiprocessors);
   }
@@ -169,9 +170,31 @@ class LinearOp : public CudaOp {
     return bulk_copies() ? choose_sm90(b) : Status::ok();
   }
 
+  // Whether cuBLASLt may do the op: it takes host pointers, so operands must lie at fixed addresses.
+  bool library_takes(const Binder& b, Act act) const {
+    return cx_.cublaslt != nullptr && CublasLt::has(act) && x_.size() == 1 && !kind_.f32 && kind_.wide_x && params_.wide_y && fixed(b, *x_[0].tensor) && fixed(b, *y_.tensor) &&
+           one_stride(params_.parts[0].rows, params_.parts[0].k) && one_stride(params_.y_rows, params_.columns);
+  }
+  // bias: [n] of y's dtype, or null. The library may have no kernel for the shape: then ours stays.
+  Status plan_product(Act act, const void* bias) {
+    const auto line = kLineBytes / static_cast<int64_t>(dtype_size(DType::kBF16));
+    const LtShape shape = {params_.m, params_.n, params_.parts[0].k, stride(params_.parts[0].rows, params_.parts[0].k), params_.k_tiles * line, stride(params_.y_rows, params_.columns), kind_.f32_y, act};
+    ECAD_TRY(cx_.cublaslt->plan(shape, params_.weights, bias, &product_));
+    return product_ != nullptr ? cx_.reserve_scratch(product_->workspace_bytes()) : Status::ok();
+  }
+
   LinearKind kind_ = {};
 
  private:
+  static void* address(const Ref& fixed) { return reinterpret_cast<void*>(fixed.offset); }
+
+  static bool fixed(const Binder& b, const Tensor& t) { return t.step_stride == 0 && !in_state(b, t); }
+  static bool in_state(const Binder& b, const Tensor& t) { return t.buffer < b.program.buffers.size() && b.program.buffers[t.buffer].kind == BufferKind::kPersistent; }
+
+  // Whether one distance leads from each row to the next; of one row any will do.
+  bool one_stride(const RowLayout& rows, int64_t columns) const { return params_.m == 1 || (rows.inner == params_.m && rows.inner_stride >= columns); }
+  int64_t stride(const RowLayout& rows, int64_t columns) const { return params_.m == 1 ? (columns + 7) / 8 * 8 : rows.inner_stride; }
+
   // Whether linear_sm90.cuh takes the operands and there are rows enough for its tiles.
   bool bulk_copies() const {
     bool possible = cx_.sm90 && !kind_.f32 && kind_.wide_x && params_.m > kLinearStreamM;
@@ -182,8 +205,7 @@ class LinearOp : public CudaOp {
   Status choose_sm90(const Binder& b) {
     sm90_ = &choose_linear_sm90(kind_.gated, kind_.f32_y, params_.m, params_.n, cx_.device.multiprocessors);
     for (size_t i = 0; i < x_.size(); ++i) {
-      const uint32_t buffer = x_[i].tensor->buffer;
-      in_table_[i] = buffer < b.program.buffers.size() && b.program.buffers[buffer].kind == BufferKind::kPersistent;
+      in_table_[i] = in_state(b, *x_[i].tensor);
       if (in_table_[i]) maps_.push_back({false, static_cast<uint32_t>(x_[i].index), linear_x_map(nullptr, params_.parts[i], params_.m, sm90_->tile_m)});
     }
     return encode_tensor_map(linear_w_map(params_.weights, params_.n, params_.k_tiles, sm90_->tile_n), &w_map_);
@@ -194,6 +216,7 @@ class LinearOp : public CudaOp {
   LinearParams params_ = {};
   const LinearVariant* variant_ = nullptr;
   const LinearSm90Variant* sm90_ = nullptr;  // null: variant_
+  std::unique_ptr<LtProduct> product_;       // null: a kernel of ours
   TensorMap w_map_ = {};
   bool in_table_[kLinearParts] = {};          // x i is in a buffer that may be another one at each step
 };
@@ -216,14 +239,18 @@ class Linear final : public LinearOp {
       packing.add_matrix(w);
     }
     void* bias = nullptr;
-    ECAD_TRY(pack_biases(b, biases, lengths, &bias));
-    return finish(b, &packing, static_cast<Act>(b.op.attr[2]), static_cast<const float*>(bias));
+    ECAD_TRY(pack_biases(b, biases, lengths, DType::kF32, &bias));
+    const Act act = static_cast<Act>(b.op.attr[2]);
+    ECAD_TRY(finish(b, &packing, act, static_cast<const float*>(bias)));
+    if (!library_takes(b, act)) return Status::ok();
+    if (!kind_.f32_y) ECAD_TRY(pack_biases(b, biases, lengths, DType::kBF16, &bias));
+    return plan_product(act, bias);
   }
 
  private:
-  // One after the other in float32, zeros for absent ones; null when all are absent.
-  static Status pack_biases(const Binder& b, const std::vector<Source>& biases, const std::vector<int64_t>& lengths, void** out) {
-    PackCache::Key key = {static_cast<uint64_t>(Pack::kVector), biases.size()};
+  // One after the other, zeros for absent ones; null when all are absent.
+  static Status pack_biases(const Binder& b, const std::vector<Source>& biases, const std::vector<int64_t>& lengths, DType type, void** out) {
+    PackCache::Key key = {static_cast<uint64_t>(Pack::kBias), static_cast<uint64_t>(type)};
     int64_t n = 0;
     bool any = false;
     for (size_t j = 0; j < biases.size(); ++j) {
@@ -233,14 +260,14 @@ class Linear final : public LinearOp {
       key.push_back(static_cast<uint64_t>(lengths[j]));
     }
     if (!any) return Status::ok();
-    const size_t bytes = static_cast<size_t>(n) * sizeof(float);
+    const size_t size = dtype_size(type), bytes = static_cast<size_t>(n) * size;
     return b.cache()->get(key, bytes, [&](void* device) {
-      std::vector<float> values(static_cast<size_t>(n), 0.f);
+      std::vector<char> values(bytes, 0);
       size_t at = 0;
-      for (size_t j = 0; j < biases.size(); at += static_cast<size_t>(lengths[j++]))
-        if (biases[j].present()) convert(biases[j].weight->data, biases[j].weight->dtype, lengths[j], values.data() + at, DType::kF32);
-      return b.cx.stage(device, bytes, sizeof(float), [&](size_t from, size_t count, void* to) {
-        std::memcpy(to, reinterpret_cast<const char*>(values.data()) + from, count);
+      for (size_t j = 0; j < biases.size(); at += static_cast<size_t>(lengths[j++]) * size)
+        if (biases[j].present()) convert(biases[j].weight->data, biases[j].weight->dtype, lengths[j], values.data() + at, type);
+      return b.cx.stage(device, bytes, size, [&](size_t from, size_t count, void* to) {
+        std::memcpy(to, values.data() + from, count);
         return Status::ok();
       });
     }, out);

@@ -6,6 +6,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -67,6 +68,10 @@ class Stream {
   void abandon_capture();          // after a failed launch while capturing
   bool capturing() const;
   Status launch(const Graph&);
+
+  // Work that another library puts on the stream: f is given native() and returns when it has. In the emulator f does the work itself, now or, under capture, at
+  // each launch of the graph.
+  Status call(std::function<Status(void* native)> f);
 
   void* native() const { return impl_; }  // launch.h's StreamHandle
 

@@ -142,6 +142,8 @@ Status Stream::launch(const Graph& graph) {
   return check(cudaGraphLaunch(graph.impl_->exec, stream_of(impl_)), "graph launch");
 }
 
+Status Stream::call(std::function<Status(void*)> f) { return f(impl_); }
+
 // ---- events --------------------------------------------------------------------------------------------------------
 
 Event::~Event() {

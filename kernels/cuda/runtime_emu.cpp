@@ -166,6 +166,10 @@ Status Stream::launch(const Graph& graph) {
   return Status::ok();
 }
 
+Status Stream::call(std::function<Status(void*)> f) {
+  return recorder(impl_)->submit([f = std::move(f), native = impl_] { return f(native); });
+}
+
 // ---- events: impl_ is the time of the last record ----------------------------------------------------------------
 
 Event::~Event() { delete static_cast<uint64_t*>(impl_); }

@@ -171,7 +171,7 @@ class Session {
   void open_device() {
     ecad_device_config init = ECAD_DEVICE_CONFIG_INIT;
     init.backend = in_.byte() % 2 ? ECAD_BACKEND_REFERENCE : static_cast<int32_t>(in_.number());
-    if (in_.byte() > 200) init.ordinal = static_cast<int32_t>(in_.number()), init.num_threads = static_cast<int32_t>(in_.number()), init.isa = static_cast<int32_t>(in_.number()), init.flags = in_.byte();
+    if (in_.byte() > 200) init.ordinal = static_cast<int32_t>(in_.number()), init.num_threads = static_cast<int32_t>(in_.number()), init.isa = static_cast<int32_t>(in_.number()), init.flags = in_.byte(), init.gemm = static_cast<int8_t>(in_.byte());
     Sized<ecad_device_config> config(&in_, init);
     ecad_device* d = nullptr;
     (void)finish(ecad_device_open(in_.byte() == 255 ? nullptr : config.get(), &d, err()));

@@ -44,7 +44,7 @@ extern "C" {
 #endif
 
 #define ECAD_ABI_MAJOR 0
-#define ECAD_ABI_MINOR 2
+#define ECAD_ABI_MINOR 3
 
 /* ---- status and errors ---------------------------------------------------------------------------------------- */
 
@@ -91,15 +91,23 @@ enum { ECAD_BACKEND_REFERENCE = 0, ECAD_BACKEND_CPU = 1, ECAD_BACKEND_CUDA = 2 }
 /* CPU instruction sets the cpu backend may use; the default is all that the machine has. */
 enum { ECAD_ISA_AUTO = 0, ECAD_ISA_GENERIC = 1, ECAD_ISA_AVX2 = 2, ECAD_ISA_AVX512 = 3, ECAD_ISA_AMX = 4 };
 
+/* Who multiplies matrices on a CUDA device. AUTO is ECAD, libecad's own kernels: no device has shown yet where the library is ahead of them. CUBLASLT: NVIDIA's library,
+ * looked for when the device is opened (libcublasLt.so.13, then .12), where it can express the product: bfloat16 operands, one input at a fixed address (no cache
+ * slot), bias, tanh-GELU or ReLU; libecad's kernels do the others. */
+enum { ECAD_GEMM_AUTO = 0, ECAD_GEMM_ECAD = 1, ECAD_GEMM_CUBLASLT = 2 };
+
+enum { ECAD_DEVICE_NO_GRAPHS = 1 }; /* CUDA: every kernel is launched by itself each time, to measure what graphs save */
+
 typedef struct ecad_device_config {
   uint32_t struct_size;
   int32_t backend;
   int32_t ordinal;     /* CUDA device; 0 for others */
   int32_t num_threads; /* cpu: size of the device's own team, 0: all cores */
   int32_t isa;         /* cpu: ECAD_ISA_*, an upper bound; CUDA: ECAD_ISA_GENERIC keeps to kernels that every device has */
-  uint32_t flags;      /* 0 */
+  uint32_t flags;      /* ECAD_DEVICE_* */
+  int32_t gemm;        /* CUDA: ECAD_GEMM_*; 0 for others */
 } ecad_device_config;
-#define ECAD_DEVICE_CONFIG_INIT { sizeof(ecad_device_config), ECAD_BACKEND_CPU, 0, 0, 0, 0 }
+#define ECAD_DEVICE_CONFIG_INIT { sizeof(ecad_device_config), ECAD_BACKEND_CPU, 0, 0, 0, 0, 0 }
 
 typedef struct ecad_device_info {
   uint32_t struct_size;
@@ -121,7 +129,7 @@ typedef struct ecad_device_info {
  * not NULL, receives one line). */
 ECAD_API int32_t ecad_device_count(int32_t backend, char *why, size_t why_size);
 /* Starts the device's thread, and on the cpu backend its team; both end when the last object of the device is gone. config may be NULL: the cpu
- * backend with all cores. ECAD_NO_DEVICE: this build or machine has none such, never another one instead. */
+ * backend with all cores. ECAD_NO_DEVICE: this build or machine has none such, never another one instead. ECAD_UNSUPPORTED: cuBLASLt was asked for and is not found. */
 ECAD_API ecad_status ecad_device_open(const ecad_device_config *, ecad_device **out, ecad_error *err);
 ECAD_API ecad_status ecad_device_query(ecad_device *, ecad_device_info *inout, ecad_error *err); /* set inout->struct_size; never waits for a run */
 ECAD_API void ecad_device_release(ecad_device *);

@@ -104,8 +104,8 @@ TEST(devices) {
   CHECK(std::strstr(all, "built without CUDA") != nullptr);
   CHECK_EQ(ecad_device_count(77, nullptr, 0), 0);
   ecad_device* d = nullptr;
-  const auto open = [&](int32_t backend, int32_t ordinal, int32_t threads, int32_t isa, uint32_t flags, ecad_error* err) {
-    const ecad_device_config c{sizeof c, backend, ordinal, threads, isa, flags};
+  const auto open = [&](int32_t backend, int32_t ordinal, int32_t threads, int32_t isa, uint32_t flags, ecad_error* err, int32_t gemm = 0) {
+    const ecad_device_config c{sizeof c, backend, ordinal, threads, isa, flags, gemm};
     return ecad_device_open(&c, &d, err);
   };
   CHECK_FAILS(open(ECAD_BACKEND_CUDA, 0, 0, 0, 0, &err), ECAD_NO_DEVICE, "built without CUDA");
@@ -113,7 +113,10 @@ TEST(devices) {
   CHECK_FAILS(open(9, 0, 0, 0, 0, &err), ECAD_INVALID_ARGUMENT, "backend 9");
   CHECK_FAILS(open(0, 0, -1, 0, 0, &err), ECAD_INVALID_ARGUMENT, "threads");
   CHECK_FAILS(open(0, 0, 0, 5, 0, &err), ECAD_INVALID_ARGUMENT, "isa 5");
-  CHECK_FAILS(open(0, 0, 0, 0, 1, &err), ECAD_INVALID_ARGUMENT, "flags 1");
+  CHECK_FAILS(open(0, 0, 0, 0, 2, &err), ECAD_INVALID_ARGUMENT, "flags 2");
+  CHECK_FAILS(open(0, 0, 0, 0, ECAD_DEVICE_NO_GRAPHS, &err), ECAD_INVALID_ARGUMENT, "for the CUDA backend");
+  CHECK_FAILS(open(0, 0, 0, 0, 0, &err, 3), ECAD_INVALID_ARGUMENT, "gemm 3");
+  CHECK_FAILS(open(ECAD_BACKEND_REFERENCE, 0, 0, 0, 0, &err, ECAD_GEMM_CUBLASLT), ECAD_INVALID_ARGUMENT, "for the CUDA backend");
   CHECK(d == nullptr);
   CHECK_EQ(std::string(ecad_status_name(ECAD_NOT_READY)), "not ready");
   CHECK_EQ(std::string(ecad_status_name(-99)), "unknown");

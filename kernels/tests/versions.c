@@ -69,7 +69,7 @@ static void sweep_info(const char *name, size_t today, ecad_status (*query)(void
 /* Of a config struct nothing is read past the caller's size; what a newer program sets and this library does not know is refused. */
 static void sweep_config(void) {
   ecad_error err = ECAD_ERROR_INIT;
-  const ecad_device_config config = {sizeof config, ECAD_BACKEND_REFERENCE, 0, 1, 0, 0};
+  const ecad_device_config config = {sizeof config, ECAD_BACKEND_REFERENCE, 0, 1, 0, 0, 0};
   const uint32_t absurd[] = {0, 4, 7, 9, 10, 4100, 0xffffffff};
   ecad_device *d = NULL;
   ecad_status status;

@@ -1,0 +1,187 @@
+// Times single ops of the CUDA backend at the shapes of released models: a JSON array on standard output, one object for each op.
+//   cuda_bench [ecad|cublaslt|small]     who multiplies matrices; small: tiny shapes, to see that it runs
+// Device time by events around the op, median of some runs, on random data; flops and bytes are those of ecad_program_op. Without a CUDA device it prints SKIP and ends
+// with 77; where cuBLASLt is asked for and is not there, too.
+#include <algorithm>
+
+#include "fixture.h"
+
+namespace {
+
+using writer::kAbsent;
+using writer::kBF16;
+
+// An op on operands in scratch memory, which copies from a state's buffers fill.
+class OpBench {
+ public:
+  OpBench(ecad_device* device, int repeats) : device_(device), repeats_(repeats) { p_.section(1, "bench"); }
+
+  uint32_t input(const writer::Dims& dims) {
+    const uint32_t from = p_.persistent("x" + std::to_string(inputs_.size()), kBF16, dims), to = p_.arena(kBF16, dims);
+    p_.op(writer::kCopy, {from}, {to});
+    inputs_.push_back(count(dims));
+    return to;
+  }
+  uint32_t weight(const writer::Dims& dims) {
+    const std::string name = "w" + std::to_string(weights_.size());
+    weights_.push_back({name, dims, random(count(dims), 0.02f)});
+    return p_.weight(name, dims);
+  }
+  uint32_t output(const writer::Dims& dims) { return p_.arena(kBF16, dims); }
+
+  void run(const char* name, const char* shape, uint32_t code, const std::vector<uint32_t>& in, const std::vector<uint32_t>& out, std::initializer_list<int32_t> attr, std::initializer_list<double> fattr) {
+    const auto op = static_cast<uint32_t>(p_.ops.size());
+    p_.op(code, in, out, attr, fattr, name);
+    p_.schedule("bench", {{0, 0}});
+    std::vector<ecad_tensor_desc> descs;
+    for (const Stored& s : weights_) {
+      ecad_tensor_desc d{s.name.c_str(), ECAD_BFLOAT16, static_cast<int32_t>(s.dims.size()), {1, 1, 1, 1}, s.data.data(), s.data.size() * 2};
+      std::copy(s.dims.begin(), s.dims.end(), d.dims);
+      descs.push_back(d);
+    }
+    ecad_weights* w = nullptr;
+    CHECK_OK(ecad_weights_create(device_, descs.data(), descs.size(), &w, &err));
+    const Handle<ecad_weights> weights(w);
+    const auto program = load(device_, w, p_);
+    const auto state = new_state(program.get());
+    for (uint32_t i = 0; i < inputs_.size(); ++i) {
+      const std::vector<uint16_t> data = random(inputs_[i], 1);
+      CHECK_OK(ecad_state_write_buffer(state.get(), i, data.data(), data.size() * 2, &err));
+    }
+    std::vector<uint64_t> ns;
+    std::vector<ecad_op_time> times(p_.ops.size());
+    for (int i = 0; i < repeats_ + 2; ++i) {  // two to warm up
+      ecad_run_args args = ECAD_RUN_ARGS_INIT;
+      args.times = times.data();
+      args.times_cap = times.size();
+      CHECK_OK(ecad_run_schedule(state.get(), program.get(), 0, &args, &err));
+      if (i >= 2) ns.push_back(times[op].dur_ns);
+    }
+    std::nth_element(ns.begin(), ns.begin() + static_cast<std::ptrdiff_t>(ns.size() / 2), ns.end());
+    const double taken = static_cast<double>(ns[ns.size() / 2]);
+    ecad_op_info info = ECAD_OP_INFO_INIT;
+    CHECK_OK(ecad_program_op(program.get(), op, &info, &err));
+    std::printf("%s\n  {\"op\": \"%s\", \"shape\": \"%s\", \"us\": %.2f, \"tflops\": %.4g, \"gb_per_s\": %.4g}", printed++ == 0 ? "[" : ",", name, shape, taken * 1e-3,
+                static_cast<double>(info.flops) / taken * 1e-3, static_cast<double>(info.bytes) / taken);
+    std::fflush(stdout);
+  }
+
+  static inline int printed = 0;
+
+ private:
+  struct Stored { std::string name; writer::Dims dims; std::vector<uint16_t> data; };
+
+  static size_t count(const writer::Dims& dims) {
+    size_t n = 1;
+    for (const int64_t d : dims) n *= static_cast<size_t>(d);
+    return n;
+  }
+  // bfloat16 near a normal distribution: what a device draws for products depends on the values.
+  static std::vector<uint16_t> random(size_t n, float scale) {
+    std::vector<uint16_t> v(n);
+    uint64_t s = 88172645463325252u;
+    for (uint16_t& e : v) {
+      float sum = 0;
+      for (int k = 0; k < 3; ++k) {
+        s ^= s << 13, s ^= s >> 7, s ^= s << 17;
+        sum += static_cast<float>(s >> 40) * 0x1p-23f - 1;
+      }
+      sum *= scale;
+      uint32_t bits;
+      std::memcpy(&bits, &sum, 4);
+      e = static_cast<uint16_t>(bits >> 16);
+    }
+    return v;
+  }
+
+  ecad_device* device_;
+  int repeats_;
+  writer::Program p_;
+  std::vector<size_t> inputs_;
+  std::vector<Stored> weights_;
+};
+
+struct Linear { const char* name; int64_t m, n, k; int32_t act; };
+// Rows: PixArt at 256 pixels with guidance, one picture; at 1024 pixels; FLUX at 1024 pixels.
+constexpr Linear kLinears[] = {
+    {"pixart-256 qkv", 512, 3456, 1152, 0},   {"pixart-256 up", 512, 4608, 1152, 1},    {"pixart-256 down", 512, 1152, 4608, 0},
+    {"pixart-1024 qkv", 8192, 3456, 1152, 0}, {"pixart-1024 out", 8192, 1152, 1152, 0}, {"pixart-1024 up", 8192, 4608, 1152, 1}, {"pixart-1024 down", 8192, 1152, 4608, 0},
+    {"flux-1024 qkv", 4096, 9216, 3072, 0},   {"flux-1024 up", 4096, 12288, 3072, 1},   {"flux-1024 down", 4096, 3072, 12288, 0}, {"flux-1024 single", 4608, 21504, 3072, 0},
+    {"flux-1024 single out", 4608, 3072, 15360, 0}};
+
+struct Attention { const char* name; int64_t batch, heads, dim, queries, keys; };
+constexpr Attention kAttentions[] = {{"pixart-256 self", 2, 16, 72, 256, 256},   {"pixart-256 b100 self", 200, 16, 72, 256, 256}, {"pixart-1024 self", 2, 16, 72, 4096, 4096},
+                                     {"pixart-1024 cross", 2, 16, 72, 4096, 120}, {"pixart-sigma cross", 2, 16, 72, 4096, 300},    {"flux-1024 joint", 1, 24, 128, 4608, 4608}};
+
+struct Chain { const char* name; int64_t tokens, width; int terms; };
+constexpr Chain kChains[] = {{"pixart-1024, norm", 8192, 1152, 1}, {"pixart-1024, 12 slots", 8192, 1152, 12}, {"pixart-1024, 84 slots", 8192, 1152, 84}, {"flux-1024, norm", 4608, 3072, 1}, {"flux-1024, 12 slots", 4608, 3072, 12}};
+
+void bench_linear(ecad_device* d, const Linear& s, int64_t shrink, int repeats) {
+  const int64_t m = std::max<int64_t>(1, s.m / shrink), n = s.n / shrink / 8 * 8, k = s.k / shrink / 8 * 8;
+  OpBench b(d, repeats);
+  const uint32_t x = b.input({m, k}), w = b.weight({n, k}), bias = b.weight({n}), y = b.output({m, n});
+  b.run("linear", s.name, writer::kLinear, {x, w, bias}, {y}, {1, 1, s.act}, {});
+}
+
+void bench_attention(ecad_device* d, const Attention& s, int64_t shrink, int repeats) {
+  const int64_t batch = std::min<int64_t>(s.batch, shrink > 1 ? 2 : s.batch), heads = std::max<int64_t>(1, s.heads / shrink), width = heads * s.dim, queries = std::max<int64_t>(1, s.queries / shrink),
+                keys = std::max<int64_t>(1, s.keys / shrink);
+  OpBench b(d, repeats);
+  const uint32_t q = b.input({batch, queries, width}), k = b.input({batch, keys, width}), v = b.input({batch, keys, width}), y = b.output({batch, queries, width});
+  b.run("attention", s.name, writer::kAttention, {q, k, v, kAbsent, kAbsent}, {y}, {static_cast<int32_t>(heads), static_cast<int32_t>(s.dim), 0}, {1 / std::sqrt(static_cast<double>(s.dim))});
+}
+
+void bench_chain(ecad_device* d, const Chain& s, int64_t shrink, int repeats) {
+  const int64_t tokens = std::max<int64_t>(1, s.tokens / shrink), width = s.width;
+  OpBench b(d, repeats);
+  std::vector<uint32_t> in = {b.input({1, tokens, width})};
+  for (int i = 0; i < s.terms; ++i) {
+    in.push_back(b.input({1, tokens, width}));
+    in.push_back(b.input({1, width}));
+  }
+  const bool norm = s.terms == 1;
+  for (int i = 0; i < 2; ++i) in.push_back(norm ? b.input({1, width}) : kAbsent);
+  in.insert(in.end(), {kAbsent, kAbsent});
+  const uint32_t x = b.output({1, tokens, width}), normed = norm ? b.output({1, tokens, width}) : kAbsent;
+  b.run("chain", s.name, writer::kChain, in, {x, normed}, {s.terms, norm ? 1 : 0}, {1e-6});
+}
+
+int bench(const std::string& mode) {
+  ecad_device_config config = ECAD_DEVICE_CONFIG_INIT;
+  config.backend = ECAD_BACKEND_CUDA;
+  config.gemm = mode == "cublaslt" ? ECAD_GEMM_CUBLASLT : ECAD_GEMM_ECAD;
+  ecad_device* d = nullptr;
+  ecad_error err = ECAD_ERROR_INIT;
+  const ecad_status opened = ecad_device_open(&config, &d, &err);
+  if (opened == ECAD_NO_DEVICE || opened == ECAD_UNSUPPORTED) {
+    std::printf("SKIP: %s\n", err.message);
+    return 77;
+  }
+  if (opened != ECAD_OK) throw std::runtime_error(err.message);
+  const Handle<ecad_device> device(d);
+  const int64_t shrink = mode == "small" ? 64 : 1;
+  const int repeats = mode == "small" ? 1 : 20;
+  for (const Linear& s : kLinears) bench_linear(d, s, shrink, repeats);
+  if (mode != "cublaslt") {
+    for (const Attention& s : kAttentions) bench_attention(d, s, shrink, repeats);
+    for (const Chain& s : kChains) bench_chain(d, s, shrink, repeats);
+  }
+  std::printf("\n]\n");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string mode = argc > 1 ? argv[1] : "ecad";
+  if (argc > 2 || (mode != "ecad" && mode != "cublaslt" && mode != "small")) {
+    std::fprintf(stderr, "usage: cuda_bench [ecad|cublaslt|small]\n");
+    return 2;
+  }
+  try {
+    return bench(mode);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "cuda_bench: %s\n", e.what());
+    return 1;
+  }
+}
