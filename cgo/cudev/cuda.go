@@ -8,8 +8,8 @@ package cudev
 import "C"
 
 import (
+	"errors"
 	"fmt"
-	"runtime"
 
 	"gorgonia.org/cu"
 )
@@ -68,25 +68,12 @@ func ask(ordinal int) (d Device, err error) {
 		}
 		a.set(v)
 	}
-	d.MemoryFree, err = memoryFree(dev)
-	return d, err
-}
-
-// memoryFree asks the primary context, which it makes current for as long as it asks.
-func memoryFree(dev cu.Device) (int64, error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	context, err := dev.RetainPrimaryCtx()
+	c, err := Open(ordinal)
 	if err != nil {
-		return 0, err
+		return d, err
 	}
-	defer dev.ReleasePrimaryCtx()
-	if err := cu.PushCurrentCtx(context); err != nil {
-		return 0, err
+	if d.MemoryFree, err = c.MemoryFree(); err == nil {
+		d.HostCopyGBs, err = c.hostCopySpeed()
 	}
-	free, _, err := cu.MemInfo()
-	if _, popErr := cu.PopCurrentCtx(); err == nil {
-		err = popErr
-	}
-	return free, err
+	return d, errors.Join(err, c.Close())
 }

@@ -1,4 +1,5 @@
-// Package cudev lists the CUDA devices of a machine through the driver: names, attributes, memory. It needs no GPU and no driver to be linked or
+// Package cudev asks the CUDA driver: it lists a machine's devices with names, attributes and memory, and in a build with CUDA opens a device's primary context for memory
+// and events of one's own. It needs no GPU and no driver to be linked or
 // started: with the build tag cuda (make cuda), gorgonia.org/cu is linked against a loader that looks for the driver when it is first needed
 // (loader.c); without the tag, or without a driver, Devices says why there are none.
 //
@@ -15,5 +16,6 @@ type Device struct {
 	ClockKHz        int // of the multiprocessors, at most
 	MemoryTotal     int64
 	MemoryFree      int64
-	Driver          string // newest CUDA version that the driver serves, "13.0"
+	HostCopyGBs     float64 // 1e9 bytes a second from ordinary host memory, measured when asked
+	Driver          string  // newest CUDA version that the driver serves, "13.0"
 }
