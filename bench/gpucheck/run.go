@@ -42,6 +42,11 @@ func (r *result) fail(format string, a ...any) {
 	r.Details = append(r.Details, fmt.Sprintf(format, a...))
 }
 
+// note adds a figure.
+func (r *result) note(format string, a ...any) {
+	r.Details = append(r.Details, fmt.Sprintf(format, a...))
+}
+
 func (r *result) skip(format string, a ...any) {
 	r.Skipped++
 	r.Details = append(r.Details, fmt.Sprintf(format, a...))
@@ -53,21 +58,39 @@ type checker struct {
 	end     time.Time
 	why     string // no device: why
 	results []*result
+	peaks   *peaks             // nil: not measured
+	ours    []opTime           // by our own kernels
+	steps   map[string]float64 // guided steps in milliseconds, by name
 }
 
 // run does every section, the most telling ones first, and returns the process's exit code.
 func run(dir string) int {
-	c := &checker{dir: dir, end: time.Now().Add(budget)}
+	c := &checker{dir: dir, end: time.Now().Add(budget), steps: map[string]float64{}}
 	c.section("device", c.device)
 	c.section("probes", c.probes)
 	c.section("opcodes", c.programs("test_cuda_*"))
 	c.section("parity miniature", func(r *result) { c.parity(r, "mini-") })
 	c.section("parity pixart-alpha-256", func(r *result) { c.parity(r, "pixart-") })
 	c.section("race, 200 runs", c.race)
-	c.section("benchmark miniature", c.bench("mini-pixart", "--batch", "16"))
-	c.section("benchmark pixart-alpha-256", c.bench("random:pixart-alpha-256"))
+	c.section("one process", c.oneProcess)
+	c.section("peaks", c.measurePeaks)
+	c.section("ops", c.ops("ecad"))
+	const alpha256, alpha1024, missing = "random:pixart-alpha-256", "random:pixart-alpha-1024", "cuBLASLt is not found"
+	c.section("pixart-256", c.bench("pixart-256", alpha256, "", "--schedule", "fora:2"))
+	c.section("pixart-1024", c.bench("pixart-1024", alpha1024, "", "--schedule", "fora:2"))
+	c.section("pixart-256 b100", c.bench("pixart-256 b100", alpha256, "", "--schedule", "fora:2", "--batch", "100", "--repeat", "2"))
+	c.section("ops, cuBLASLt", c.ops("cublaslt"))
+	c.section("pixart-256, cuBLASLt", func(r *result) {
+		c.bench("pixart-256, cuBLASLt", alpha256, missing, "--gemm", "cublaslt", "--repeat", "3")(r)
+		c.compareSteps(r, "pixart-256", "pixart-256, cuBLASLt", "a step with cuBLASLt")
+	})
+	c.section("pixart-256, no graphs", func(r *result) {
+		c.bench("pixart-256, no graphs", alpha256, "", "--no-graphs", "--repeat", "3")(r)
+		c.compareSteps(r, "pixart-256", "pixart-256, no graphs", "a step without graphs")
+	})
+	c.section("torch", c.torch)
 	c.section("compute-sanitizer", c.sanitizer)
-	c.section("benchmark pixart-alpha-1024", c.bench("random:pixart-alpha-1024", "--blocks", "4"))
+	c.section("miniature", c.bench("miniature", "mini-pixart", "", "--batch", "16", "--schedule", "fora:2", "--repeat", "3"))
 	return c.finish()
 }
 
@@ -319,6 +342,26 @@ func (c *checker) race(r *result) {
 	r.Passed = 200
 }
 
+// oneProcess runs the Go test that holds the CUDA runtime, the driver through gorgonia.org/cu and cuBLASLt together.
+func (c *checker) oneProcess(r *result) {
+	out, code, err := c.command(filepath.Join(c.dir, "tests", "one_process.test"), "-test.v", "-test.run", "CUDARuntimeAndDriver")
+	for line := range strings.SplitSeq(out, "\n") {
+		switch line = strings.TrimSpace(line); {
+		case strings.HasPrefix(line, "--- PASS"):
+			r.Passed++
+		case strings.HasPrefix(line, "--- SKIP"):
+			r.skip("%s", line)
+		case strings.HasPrefix(line, "--- FAIL"):
+			r.fail("%s", line)
+		case strings.Contains(line, "SKIP:"):
+			r.note("%s", line)
+		}
+	}
+	if err != nil || (code != 0 && r.Failed == 0) {
+		r.fail("one_process.test: exit code %d, %v: %s", code, err, lastLine(out))
+	}
+}
+
 // sanitizer runs the smallest programs under compute-sanitizer, if the machine has it.
 func (c *checker) sanitizer(r *result) {
 	tool, err := exec.LookPath("compute-sanitizer")
@@ -342,28 +385,4 @@ func (c *checker) sanitizer(r *result) {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-// bench measures one model; its JSON goes into check.json as it is.
-func (c *checker) bench(model string, args ...string) func(*result) {
-	return func(r *result) {
-		out, err := c.ecadx(append([]string{"bench", "--json", "--quiet", "--transformer-only", "--model", model, "--device", "cuda", "--dtype", "bfloat16", "--schedule", "fora:2"}, args...)...)
-		if err != nil {
-			r.fail("%v", err)
-			return
-		}
-		var report struct {
-			Run       float64 `json:"run_ms"`
-			Uncached  float64 `json:"uncached_run_ms"`
-			Speedup   float64 `json:"speedup"`
-			MACsRatio float64 `json:"macs_ratio"`
-		}
-		if err := json.Unmarshal([]byte(out), &report); err != nil {
-			r.fail("bench: %v", err)
-			return
-		}
-		r.Passed++
-		r.Data = json.RawMessage(out)
-		r.Details = append(r.Details, fmt.Sprintf("run %.2f ms, uncached %.2f ms, %.2f times as fast with %.2f times less work", report.Run, report.Uncached, report.Speedup, report.MACsRatio))
-	}
 }
