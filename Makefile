@@ -11,7 +11,7 @@ STAMP      := cgo/libecad_stamp.h
 MINI       := $(BUILD)/share/mini-pixart
 GO_LDFLAGS := -X main.commit=$(COMMIT)
 
-.PHONY: all lib cuda cuda-audit test-cuda cuda-symbols emulate test-emulate gpu-bundle demo test test-c test-go examples sanitize race fuzz tsan valgrind lint bench install clean help deps sz
+.PHONY: all lib cuda cuda-audit test-cuda cuda-symbols emulate test-emulate test-emulate-asan gpu-bundle demo test test-c test-go examples sanitize race fuzz tsan valgrind lint bench install clean help deps sz
 
 all: $(BUILD)/ecadx ## build the command and the library (default)
 
@@ -89,10 +89,12 @@ gpu-bundle: cuda emulate ## build/gpu-bundle: copy it to a machine with a GPU an
 	@cmake --build $(BUILD)/cuda -j $(JOBS)
 	@cmake --build $(BUILD)/cuda -j $(JOBS) --target ecad_probe
 	@cmake --build $(BUILD)/emulate -j $(JOBS) --target ecad_probe
-	@rm -rf $(BUNDLE) && mkdir -p $(BUNDLE)/bin $(BUNDLE)/lib $(BUNDLE)/tests
+	@rm -rf $(BUNDLE) && mkdir -p $(BUNDLE)/bin $(BUNDLE)/lib $(BUNDLE)/tests $(BUNDLE)/torch
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BUNDLE)/bin/gpucheck ./bench/gpucheck
 	$(CUDA_GO) build -trimpath -tags cuda -ldflags '-s -w $(GO_LDFLAGS)' -o $(BUNDLE)/bin/ecadx ./cmd/ecadx
-	@cp $(BUILD)/cuda/kernels/tests/test_cuda_* $(BUILD)/cuda/kernels/tests/cuda_race $(BUNDLE)/tests/
+	$(CUDA_GO) test -c -trimpath -tags cuda -ldflags '-s -w' -o $(BUNDLE)/tests/one_process.test ./bench
+	@cp $(BUILD)/cuda/kernels/tests/test_cuda_* $(BUILD)/cuda/kernels/tests/cuda_race $(BUILD)/cuda/kernels/tests/cuda_bench $(BUNDLE)/tests/
+	@cp bench/gpucheck/torch_peer.py bench/baseline/peer.py $(BUNDLE)/torch/
 	@cp $(BUILD)/cuda/kernels/cuda/probe/ecad_probe $(BUNDLE)/tests/
 	@$(BUILD)/emulate/kernels/cuda/probe/ecad_probe --record $(BUNDLE)/probes.expected
 	@strip $(BUNDLE)/tests/*
@@ -120,6 +122,12 @@ $(EMULATE_STAMP): $(EMULATE_LIB)
 test-emulate: $(EMULATE_STAMP) ## every CUDA kernel, the executor and whole programs, on the emulator
 	@cd $(BUILD)/emulate && ctest -L cuda -j $(JOBS) --output-on-failure
 	$(GO) test -tags emulate -count=1 -run 'CUDA|ForksChangeNothing' ./dit
+
+# AddressSanitizer over kernels, emulator and executor: the tails and the smaller half of the cases, see kernels/tests/cuda_watch.h.
+test-emulate-asan: | $(BUILD)/.deps ## the emulated tests under ASan and UBSan
+	@cmake -S . -B $(BUILD)/emulate-asan -DCMAKE_BUILD_TYPE=Release -DECAD_CUDA=EMULATE -DECAD_SANITIZE=ON -DECAD_CPU=OFF -DECAD_BUILD_TESTS=ON >$(BUILD)/emulate-asan.log 2>&1 || { cat $(BUILD)/emulate-asan.log; exit 1; }
+	@cmake --build $(BUILD)/emulate-asan -j $(JOBS)
+	@cd $(BUILD)/emulate-asan && ctest -L cuda -j $(JOBS) --output-on-failure
 
 cuda-symbols: $(CUDA_LIB) ## write the list of driver functions that gorgonia.org/cu calls
 	CGO_CFLAGS="-I$(abspath cgo/cudev/shim) -I$$(cat $(BUILD)/cuda/include.txt)" CGO_LDFLAGS="-L$(abspath $(BUILD)/cuda/driver)" sh scripts/cuda-symbols.sh cgo/cudev/symbols.inc

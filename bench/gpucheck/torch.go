@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// torchTime is what PyTorch may take, its compilations included.
+const torchTime = 3 * time.Minute
+
 // torchLine is one line of torch_peer.py: an op with its time, or a step of diffusers' PixArt.
 type torchLine struct {
 	What string  `json:"what"` // sdpa, linear, eager, compiled
@@ -29,7 +32,7 @@ func (c *checker) torch(r *result) {
 		r.skip("python3 has no torch with CUDA: %s", lastLine(out))
 		return
 	}
-	seconds := int(time.Until(c.end).Seconds()) - 5
+	seconds := int(min(time.Until(c.end)-5*time.Second, torchTime).Seconds())
 	out, code, err := c.command(python, filepath.Join(c.dir, "torch", "torch_peer.py"), strconv.Itoa(max(seconds, 1)))
 	lines := []torchLine{}
 	scan := bufio.NewScanner(bytes.NewReader([]byte(out)))

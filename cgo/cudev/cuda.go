@@ -72,8 +72,9 @@ func ask(ordinal int) (d Device, err error) {
 	if err != nil {
 		return d, err
 	}
-	if d.MemoryFree, err = c.MemoryFree(); err == nil {
-		d.HostCopyGBs, err = c.hostCopySpeed()
+	d.MemoryFree, err = c.MemoryFree()
+	if speed, copyErr := c.hostCopySpeed(); copyErr == nil {
+		d.HostCopyGBs = speed // a full device has no room for it
 	}
 	return d, errors.Join(err, c.Close())
 }

@@ -16,6 +16,6 @@ type Device struct {
 	ClockKHz        int // of the multiprocessors, at most
 	MemoryTotal     int64
 	MemoryFree      int64
-	HostCopyGBs     float64 // 1e9 bytes a second from ordinary host memory, measured when asked
+	HostCopyGBs     float64 // 1e9 bytes a second from ordinary host memory, measured when asked; 0: there was no memory for it
 	Driver          string  // newest CUDA version that the driver serves, "13.0"
 }

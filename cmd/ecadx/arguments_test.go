@@ -48,6 +48,7 @@ func TestCompletions(t *testing.T) {
 		{[]string{"schedule", "ma"}, "macs make"},
 		{[]string{"generate", "--dty"}, "--dtype"},
 		{[]string{"generate", "--dtype", ""}, "auto bfloat16 float32"},
+		{[]string{"generate", "--gemm", ""}, "auto cublaslt ecad"},
 		{[]string{"generate", "--dtype=b"}, "--dtype=bfloat16"},
 		{[]string{"generate", "--model", "mini"}, "mini-pixart"},
 		{[]string{"generate", "-p", "a ring", "--schedule", "fo"}, "fora:3"},

@@ -98,6 +98,7 @@ type task struct {
 	ordinal    int
 	dtype      dit.DType
 	isa        ecad.ISA
+	noGraphs   bool
 }
 
 // newTask reads the flags and opens the model. The caller closes it.
@@ -109,7 +110,7 @@ func newTask(c *cli.Context) (*task, error) {
 	if _, err := positional(c, 0, 0, o.command+" [flags]"); err != nil {
 		return nil, err
 	}
-	t := &task{options: o}
+	t := &task{options: o, noGraphs: c.Bool(flagNoGraphs)}
 	if t.batch, err = o.wholeNumber(c, flagBatch, maxBatch); err != nil {
 		return nil, err
 	}
@@ -162,6 +163,9 @@ func (t *task) complete(blocks int) error {
 	if t.isa != ecad.ISAAuto && t.backend != ecad.CPU {
 		return usageError("%s: --%s: it is for --device cpu", t.command, flagISA)
 	}
+	if t.noGraphs && t.backend != ecad.CUDA {
+		return usageError("%s: --%s: it is for --device cuda", t.command, flagNoGraphs)
+	}
 	t.dtype, err = t.chooseDType(t.backend, t.ordinal, t.isa)
 	return err
 }
@@ -197,7 +201,7 @@ func benchmark(c *cli.Context) error {
 	env := environmentOf(c)
 	p := t.newProgress(env, "bench", "", 0)
 	cfg := bench.Config{
-		Model: t.model, Device: ecad.DeviceConfig{Backend: t.backend, Ordinal: t.ordinal, Threads: t.threads, ISA: t.isa, GEMM: t.gemm, NoGraphs: c.Bool(flagNoGraphs)}, DType: t.dtype,
+		Model: t.model, Device: ecad.DeviceConfig{Backend: t.backend, Ordinal: t.ordinal, Threads: t.threads, ISA: t.isa, GEMM: t.gemm, NoGraphs: t.noGraphs}, DType: t.dtype,
 		Height: t.size.Height, Width: t.size.Width, Batch: t.batch, Steps: t.steps, Guidance: t.guidance, Schedule: r.schedule, ScheduleName: r.ref,
 		TextTokens: t.textTokens, Repeats: repeats, TransformerOnly: c.Bool(flagTransformerOnly),
 		Planned:  func(m *bench.Memory) { t.remark(env, "ecadx bench: memory: %v", m) },

@@ -101,7 +101,10 @@ func addDriver(e *deviceEntry, ordinal int) {
 	for _, d := range devices {
 		if d.Ordinal == ordinal {
 			e.MemoryFree = uint64(d.MemoryFree)
-			e.Features += fmt.Sprintf(", L2 %d MB, up to %d MHz, %.1f GB/s from the host", d.L2Bytes>>20, d.ClockKHz/1000, d.HostCopyGBs)
+			e.Features += fmt.Sprintf(", L2 %d MB, up to %d MHz", d.L2Bytes>>20, d.ClockKHz/1000)
+			if d.HostCopyGBs > 0 {
+				e.Features += fmt.Sprintf(", %.1f GB/s from the host", d.HostCopyGBs)
+			}
 		}
 	}
 }

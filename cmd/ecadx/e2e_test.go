@@ -415,6 +415,8 @@ func TestRefusals(t *testing.T) {
 		{exitUsage, "no prompt", "generate"},
 		{exitUsage, "--device", "generate -p x --device gpu"},
 		{exitUsage, "--dtype", "generate -p x --dtype int8"},
+		{exitUsage, "--gemm", "generate -p x --gemm fast"},
+		{exitUsage, "it is for --device cuda", "generate -p x --device cpu --gemm ecad"},
 		{exitUsage, "--steps", "generate -p x --steps 0"},
 		{exitUsage, "--steps", "generate -p x --steps many"},
 		{exitUsage, "--threads", "generate -p x --threads -2"},

@@ -16,6 +16,14 @@ func (o *options) openModel() (*dit.Model, error) {
 
 // chooseDevice says which backend and device to open; asking for one that is not there is an error with exit code 4.
 func (o *options) chooseDevice() (ecad.Backend, int, error) {
+	backend, ordinal, err := o.findDevice()
+	if err == nil && o.gemm != ecad.GEMMAuto && backend != ecad.CUDA {
+		err = usageError("%s: --%s: it is for --device cuda", o.command, flagGEMM)
+	}
+	return backend, ordinal, err
+}
+
+func (o *options) findDevice() (ecad.Backend, int, error) {
 	d := o.device
 	if d.auto {
 		if n, _ := ecad.DeviceCount(ecad.CUDA); n > 0 {

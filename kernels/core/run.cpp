@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -199,6 +200,36 @@ namespace {
 // Where in the model an op belongs: "block 4, component 1, ", as far as it says.
 std::string place_text(const Op& op) { return text(op.block >= 0 ? text("block ", op.block, ", ") : "", op.component >= 0 ? text("component ", op.component, ", ") : ""); }
 
+// Index of row r in the leading dimensions, and the element where it begins.
+int64_t row_start(const Tensor& t, int64_t r, int64_t (&index)[4]) {
+  int64_t at = 0;
+  for (uint32_t d = t.rank - 1; d-- > 0;) {
+    index[d] = r % t.dims[d];
+    r /= t.dims[d];
+    at += index[d] * t.strides[d];
+  }
+  return at;
+}
+
+// Rows that are fetched from the device together: a mebibyte of them where they follow each other without gaps, else one.
+int64_t rows_at_once(const Tensor& t, size_t row_bytes) {
+  int64_t dense = t.cols();
+  for (uint32_t d = t.rank - 1; d-- > 0; dense *= t.dims[d]) {
+    if (t.dims[d] > 1 && t.strides[d] != dense) return 1;
+  }
+  return std::clamp<int64_t>((int64_t{1} << 20) / static_cast<int64_t>(row_bytes), 1, t.rows());
+}
+
+Status not_finite(const Program& p, size_t op, uint32_t step, size_t output, const Tensor& t, int64_t row, int64_t column, double v) {
+  int64_t index[4] = {};
+  row_start(t, row, index);
+  std::string place;
+  for (uint32_t d = 0; d + 1 < t.rank; ++d) place += text(index[d], ",");
+  const Op& o = p.ops[op];
+  return Status(ECAD_DEVICE_ERROR, text("step ", step, ", section ", o.section, " \"", p.sections[o.section].name, "\", ", place_text(o), op_text(p, op), ": output ", output, " ", dims_text(t), " holds ", std::isnan(v) ? "NaN" : "an infinity", " at [", place, column, "]"))
+      .at_op(static_cast<int32_t>(op));
+}
+
 }  // namespace
 
 Status check_finite(Device& device, const Program& p, size_t op, uint32_t step, const Operand* out) {
@@ -207,23 +238,15 @@ Status check_finite(Device& device, const Program& p, size_t op, uint32_t step, 
     const Tensor& t = p.tensors[p.ops[op].out[m]];
     if (!is_float(t.dtype)) continue;
     const size_t size = dtype_size(t.dtype), row_bytes = static_cast<size_t>(t.cols()) * size;
-    std::vector<unsigned char> row(row_bytes);
-    for (int64_t r = 0; r < t.rows(); ++r) {
-      int64_t at = 0, rest = r, index[4] = {};
-      for (uint32_t d = t.rank - 1; d-- > 0;) {
-        index[d] = rest % t.dims[d];
-        rest /= t.dims[d];
-        at += index[d] * t.strides[d];
-      }
-      ECAD_TRY(device.backend().download(row.data(), static_cast<const char*>(out[m].data) + at * static_cast<int64_t>(size), row_bytes));
-      for (int64_t c = 0; c < t.cols(); ++c) {
-        const double v = load_element(row.data(), t.dtype, c);
-        if (std::isfinite(v)) continue;
-        std::string place;
-        for (uint32_t d = 0; d + 1 < t.rank; ++d) place += text(index[d], ",");
-        const Op& o = p.ops[op];
-        return Status(ECAD_DEVICE_ERROR, text("step ", step, ", section ", o.section, " \"", p.sections[o.section].name, "\", ", place_text(o), op_text(p, op), ": output ", m, " ", dims_text(t), " holds ", std::isnan(v) ? "NaN" : "an infinity", " at [", place, c, "]"))
-            .at_op(static_cast<int32_t>(op));
+    const int64_t together = rows_at_once(t, row_bytes);
+    std::vector<unsigned char> rows(row_bytes * static_cast<size_t>(together));
+    for (int64_t first = 0; first < t.rows(); first += together) {
+      const int64_t count = std::min(together, t.rows() - first);
+      int64_t index[4] = {};
+      ECAD_TRY(device.backend().download(rows.data(), static_cast<const char*>(out[m].data) + row_start(t, first, index) * static_cast<int64_t>(size), row_bytes * static_cast<size_t>(count)));
+      for (int64_t i = 0; i < count * t.cols(); ++i) {
+        const double v = load_element(rows.data(), t.dtype, i);
+        if (!std::isfinite(v)) return not_finite(p, op, step, m, t, first + i / t.cols(), i % t.cols(), v);
       }
     }
   }

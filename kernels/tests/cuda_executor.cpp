@@ -215,6 +215,43 @@ TEST(finite_checks_name_step_block_and_component) {
   CHECK_EQ(ecad_run_schedule(state.get(), program.get(), 0, nullptr, nullptr), ECAD_OK);
 }
 
+// Every weight is copied to the device once, when the first program is loaded, and its bytes are let go: they are not held twice.
+TEST(weights_are_held_only_while_they_are_packed) {
+  struct Source {
+    std::vector<float> w = std::vector<float>(8 * 16, 0.5f), b = std::vector<float>(8, 1.0f);
+    int holds = 0, needs = 0;
+  } source;
+  writer::Program p;
+  const uint32_t x = p.persistent("x", kF32, {3, 16}), y = p.persistent("y", kF32, {3, 8});
+  p.io("x", x, 1);
+  p.io("y", y, 2);
+  p.section(1, "step");
+  p.op(writer::kLinear, {x, p.weight("w", {8, 16}), p.weight("b", {8})}, {y}, {1, 1, 0});
+  p.schedule("all", {{0, 0}});
+  const ecad_tensor_desc descs[] = {{"w", ECAD_FLOAT32, 2, {8, 16, 1, 1}, source.w.data(), source.w.size() * 4}, {"b", ECAD_FLOAT32, 1, {8, 1, 1, 1}, source.b.data(), source.b.size() * 4}};
+  ecad_weights_source calls = ECAD_WEIGHTS_SOURCE_INIT;
+  calls.user = &source;
+  calls.need = [](void* user, uint64_t) -> int32_t {
+    auto* s = static_cast<Source*>(user);
+    ++s->needs;
+    ++s->holds;
+    return 0;
+  };
+  calls.drop = [](void* user, uint64_t) { --static_cast<Source*>(user)->holds; };
+  auto device = open_device(ECAD_BACKEND_CUDA);
+  ecad_weights* w = nullptr;
+  CHECK_OK(ecad_weights_create_on_demand(device.get(), descs, 2, &calls, &w, &err));
+  const Handle<ecad_weights> weights(w);
+  const auto first = load(device.get(), w, p), second = load(device.get(), w, p);
+  CHECK_EQ(source.holds, 0);
+  CHECK_EQ(source.needs, 2);
+  source.w.assign(source.w.size(), NAN);  // what is packed is a copy
+  auto state = new_state(second.get());
+  write(state.get(), "x", std::vector<float>(3 * 16, 1.0f));
+  CHECK_OK(ecad_run_schedule(state.get(), second.get(), 0, nullptr, &err));
+  CHECK(read(state.get(), "y", 3 * 8) == std::vector<float>(3 * 8, 9.0f));
+}
+
 TEST(a_program_that_does_not_fit_is_refused_with_the_numbers) {
   auto device = open_device(ECAD_BACKEND_CUDA);
   const auto bytes = shuffler(2, int64_t{1} << 30).bytes();

@@ -53,7 +53,10 @@ void run_sm90(const Problem& p, Operands& o, bool bytes, bool in_table) {
 
 bool one_level(const Problem& p) { return p.outer == 1 || p.outer_gap == 0; }
 
+// One problem in four under AddressSanitizer; the lists are of lengths that make those differ in every dimension.
 void run(const Problem& p) {
+  static int turn = 0;
+  if (op_test::kSanitized && turn++ % 4 != 0) return;
   Operands o(p);
   const LinearKind kind = o.kind();
   run_variants(p, linear_tiles(kind), "tiles", o, !kind.f32 && kind.wide_x, kind.wide_x && !p.bias);
@@ -227,6 +230,7 @@ void test_choice() {
 
 int main() {
   emu::set_observer([](const emu::Report& r) { report = r; });
+  if (op_test::kSanitized) op_test::most_work = op_test::kMostSanitizedWork;
   emu::set_options({emu::Landing::kRandom, 1});
   test_tails();
   test_types();
@@ -241,8 +245,7 @@ int main() {
     return 1;
   }
   test_backend({cuda.get()}, *reference);
-  checks += op_test::checks;
-  failures += op_test::failures;
-  std::printf("%d checks, %d failures\n", checks, failures);
-  return failures == 0 ? 0 : 1;
+  op_test::checks += checks;
+  op_test::failures += failures;
+  return op_test::finish();
 }

@@ -13,6 +13,7 @@
 #include "../cuda/kernels/linear_sm90.h"
 #include "../cuda/runtime.h"
 #include "op_case.inc"
+#include "cuda_watch.inc"
 
 namespace {
 

@@ -162,4 +162,8 @@ Outcome run_case(const Case&, Backend&, bool wide);
 bool check_case(const Case&, const std::vector<Backend*>& tested, Backend& reference);
 extern int failures, checks;
 
+// Multiply-adds of matrix products in a case, and cases of more of them that check_case leaves out.
+double work(const Case&);
+extern double most_work;
+
 }  // namespace op_test

@@ -17,6 +17,7 @@ namespace {
 
 std::mutex launch_mutex;
 Options global_options;
+uint64_t macs = 0;  // of all launches
 std::function<void(const Report&)>& observer() {
   static std::function<void(const Report&)> f;
   return f;
@@ -41,12 +42,15 @@ Options options() { return global_options; }
 void set_options(const Options& o) { global_options = o; }
 void set_observer(std::function<void(const Report&)> f) { observer() = std::move(f); }
 
+uint64_t total_macs() { return macs; }
+
 Report run(const KernelEntry& kernel, const LaunchShape& shape, const void* params, size_t bytes) {
   const std::lock_guard<std::mutex> lock(launch_mutex);
   auto m = std::make_unique<Machine>();
   machine = m.get();
   Report report = m->run(kernel, shape, params, bytes);
   machine = nullptr;
+  macs += report.counters.macs;
   if (observer()) observer()(report);
   return report;
 }
