@@ -34,11 +34,12 @@ func TestCUDAAgreesWithReference(t *testing.T) {
 	}
 }
 
-// The text encoder and the image decoder as whole programs: bias of relative positions, key counts of padded prompts, convolutions, group norms, the one wide head of
+// The text encoders and the image decoder as whole programs: causal attention, bias of relative positions, key counts of padded prompts, convolutions, group norms, the one wide head of
 // the decoder's middle block. Against the outputs of transformers and diffusers, with the check for NaN and infinities on.
 func TestCUDAEncodersAgreeWithPyTorch(t *testing.T) {
 	needCUDA(t)
 	backends := []encoderBackend{{ecad.CUDA, Float32}, {ecad.CUDA, BFloat16}}
+	t.Run("CLIP", func(t *testing.T) { testCLIP(t, backends) })
 	t.Run("T5", func(t *testing.T) { testT5(t, backends) })
 	t.Run("decoder", func(t *testing.T) { testImageDecoder(t, backends) })
 }
