@@ -50,12 +50,13 @@ class OpBench {
     }
     std::vector<uint64_t> ns;
     std::vector<ecad_op_time> times(p_.ops.size());
-    for (int i = 0; i < repeats_ + 2; ++i) {  // two to warm up
+    const int warm = repeats_ > 1 ? 2 : 0;
+    for (int i = 0; i < repeats_ + warm; ++i) {
       ecad_run_args args = ECAD_RUN_ARGS_INIT;
       args.times = times.data();
       args.times_cap = times.size();
       CHECK_OK(ecad_run_schedule(state.get(), program.get(), 0, &args, &err));
-      if (i >= 2) ns.push_back(times[op].dur_ns);
+      if (i >= warm) ns.push_back(times[op].dur_ns);
     }
     std::nth_element(ns.begin(), ns.begin() + static_cast<std::ptrdiff_t>(ns.size() / 2), ns.end());
     const double taken = static_cast<double>(ns[ns.size() / 2]);
