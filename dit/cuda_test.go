@@ -11,6 +11,12 @@ import (
 // TestForksChangeNothing and its neighbours then say that forks, sets of schedules and layouts change no bit of it.
 func TestCUDAAgreesWithReference(t *testing.T) {
 	needCUDA(t)
+	for name, newRig := range map[string]rigMaker{"pixart": newRig, "flux": newFluxRig} {
+		t.Run(name, func(t *testing.T) { cudaAgrees(t, newRig) })
+	}
+}
+
+func cudaAgrees(t *testing.T, newRig rigMaker) {
 	const schedules = 2
 	results := func(b ecad.Backend, dtype DType) (out [][]float32) {
 		r := newRig(t, openDevice(t, b), dtype, 1)

@@ -12,6 +12,7 @@ import (
 
 	"ecadx/cgo"
 	"ecadx/dit/safetensors"
+	"ecadx/dit/sampler"
 	"ecadx/schedule"
 )
 
@@ -257,6 +258,34 @@ func TestFluxOriginalFile(t *testing.T) {
 				results = append(results, r)
 			}
 			mustEqual(t, "the original layout", results[1], results[0])
+		}
+	}
+}
+
+// What export writes is the model again, with the released scheduler of its kind.
+func TestFluxExport(t *testing.T) {
+	for _, guidance := range []bool{true, false} {
+		m, dir := exportTiny(t, fmt.Sprintf(smallFlux, guidance))
+		back, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer back.Close()
+		sameTensors(t, m, back)
+		if v, err := back.Verify(); err != nil || v.Err() != nil || len(v.Extra) != 0 {
+			t.Errorf("verification %+v, %v", v, err)
+		}
+		c, err := back.SamplerConfig()
+		if err != nil || c.Family != sampler.FlowMatch || c.Flow.Dynamic != guidance || (c.Flow.Shift == 3) != guidance {
+			t.Errorf("guidance %v: sampler %+v, %v", guidance, c, err)
+		}
+		index, err := os.ReadFile(filepath.Join(dir, "model_index.json"))
+		var parts map[string]any
+		if err == nil {
+			err = json.Unmarshal(index, &parts)
+		}
+		if err != nil || parts["_class_name"] != "FluxPipeline" || len(parts) != 1+len(back.Parts()) {
+			t.Errorf("model_index.json: %v\n%s", err, index)
 		}
 	}
 }
