@@ -148,7 +148,7 @@ type loop struct {
 	history   []program.Tensor // x0 of earlier steps, latest first
 	prologue  program.SectionID
 	scaleIn   program.Tensor // coefficients, [S, terms]; absent when the model takes the latents as they are
-	toX0      program.Tensor
+	toX0      program.Tensor // absent when no step reads x0
 	toNext    program.Tensor
 	toHistory program.Tensor
 
@@ -179,12 +179,17 @@ func (l *loop) model(c float64) []float64 {
 // coefficients makes the constants of the sampler's linear combinations.
 func (l *loop) coefficients() {
 	var in, x0, next, history []float64
-	scaled := false
+	scaled, reads := false, l.sampler.History > 0
+	for _, s := range l.sampler.Steps {
+		scaled, reads = scaled || s.ScaleInput != 1, reads || s.Next.X0 != 0
+	}
 	for i, s := range l.sampler.Steps {
-		scaled = scaled || s.ScaleInput != 1
 		in = append(in, s.ScaleInput)
 		x0 = append(append(x0, s.X0.Sample), l.model(s.X0.Model)...)
-		next = append(append(append(next, s.Next.Sample), l.model(s.Next.Model)...), s.Next.X0)
+		next = append(append(next, s.Next.Sample), l.model(s.Next.Model)...)
+		if reads {
+			next = append(next, s.Next.X0)
+		}
 		next = append(next, []float64{s.Next.Prev, s.Next.PrevPrev}[:l.sampler.History]...)
 		history = append(history, float64(min(i, 1))) // at step 0 there is none yet: a term of 0 is not read
 	}
@@ -194,7 +199,9 @@ func (l *loop) coefficients() {
 	if scaled {
 		l.scaleIn = constant("scale of the input", in)
 	}
-	l.toX0 = constant("coefficients of x0", x0)
+	if reads {
+		l.toX0 = constant("coefficients of x0", x0)
+	}
 	l.toNext = constant("coefficients of the next latents", next)
 	if l.sampler.History > 1 {
 		l.toHistory = constant("history", history)
@@ -243,8 +250,12 @@ func (l *loop) samplerStep(out program.Tensor, clamp sampler.Clamp) {
 	if clamp.On {
 		limits = &program.Clamp{Lo: clamp.Lo, Hi: clamp.Hi}
 	}
-	x0 := b.Lincomb("sampler.x0", xs, l.toX0, limits, b.Activation(l.latents.DType(), l.latents.Dims()...))
-	b.Lincomb("sampler.next", append(append(xs, x0), l.history...), l.toNext, nil, l.latents)
+	next, x0 := xs, program.Tensor{}
+	if l.toX0.Present() {
+		x0 = b.Lincomb("sampler.x0", xs, l.toX0, limits, b.Activation(l.latents.DType(), l.latents.Dims()...))
+		next = append(next, x0)
+	}
+	b.Lincomb("sampler.next", append(next, l.history...), l.toNext, nil, l.latents)
 	if len(l.history) > 1 {
 		b.Lincomb("sampler.history", l.history[:1], l.toHistory, nil, l.history[1])
 	}

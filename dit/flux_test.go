@@ -322,6 +322,49 @@ func TestFluxFileErrors(t *testing.T) {
 	}
 }
 
+// Shapes that no checkpoint has end in an error or in a configuration that is refused or right, never in a panic.
+func TestFluxOddShapes(t *testing.T) {
+	stems := []string{"double_blocks.0.", "single_blocks.0.", "double_blocks.99999999999.img_mod", "double_blocks.x.img_mod.lin", "single_blocks.", "."}
+	for stem := range fluxOnce {
+		stems = append(stems, stem)
+	}
+	for name := range fluxDouble {
+		stems = append(stems, "double_blocks.0."+name)
+	}
+	for name := range fluxSingle {
+		stems = append(stems, "single_blocks.0."+name)
+	}
+	for _, shape := range [][]int64{{}, {0}, {1}, {7}, {128}, {384, 0}, {0, 1 << 40}, {1 << 40, 0}, {128, 2, 2, 2, 1}, {896, 3}} {
+		for _, odd := range append(stems, "") { // that one alone, or all
+			list := &Tensors{path: "odd", source: copied, free: func() error { return nil }, refs: 1}
+			for _, stem := range stems {
+				x := safetensors.Tensor{Name: stem + ".weight", DType: safetensors.BF16, Shape: []int64{896}}
+				if odd == "" || odd == stem {
+					x.Shape = shape
+				}
+				x.Data = make([]byte, 2*elements(x.Shape))
+				list.list = append(list.list, x)
+			}
+			if err := list.replace(list.list); err != nil {
+				t.Fatal(err)
+			}
+			err := adoptFlux(list)
+			if err == nil {
+				var config []byte
+				if config, err = fluxConfigOf(list); err == nil {
+					_, err = readFamily(config, "")
+				}
+			}
+			if err == nil {
+				t.Errorf("shape %v for %q: accepted", shape, odd)
+			}
+			if err := list.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 // In FLUX a reused proj_out makes the two components that feed it dead: they have no ops, unless a later step reads them.
 func TestFluxDeadComponents(t *testing.T) {
 	m := fluxModel(t)

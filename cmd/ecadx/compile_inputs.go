@@ -84,7 +84,11 @@ func (t *task) encode(c *cli.Context, in *promptInputs) ([]dit.IOTensor, error) 
 	if err != nil {
 		return nil, badModel(err)
 	}
+	unmasked := t.model.Defaults().Unmasked
 	for i, p := range encoded {
+		if unmasked && p.Tokens != t.textTokens {
+			return nil, usageError("%s: --%s: the model attends to padding, and prompts are padded to %d tokens: leave it out", t.command, flagTextTokens, p.Tokens)
+		}
 		if p.Tokens > t.textTokens {
 			return nil, usageError("%s: --%s: prompt %.60q has %d tokens: use at least as many", t.command, flagTextTokens, texts[i], p.Tokens)
 		}
