@@ -190,8 +190,16 @@ func TestLatencyTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := table.Cost(longer); err == nil {
-		t.Error("a schedule of 4 steps has a cost in a table of 3")
+	if got, err := table.Cost(longer); err != nil || !(math.Abs(got-(4+4*20)/2.) <= 1e-12) { // costs are per step, whatever their number
+		t.Errorf("a schedule of 4 steps costs %v %v in a table of 3", got, err)
+	}
+	shape.Blocks++
+	larger, err := schedule.New(shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := table.Cost(larger); err == nil {
+		t.Error("a schedule of another model has a cost")
 	}
 }
 
