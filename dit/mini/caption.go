@@ -220,6 +220,46 @@ func (s *Scene) arrange(r relation) {
 // list begins with the shorter one.
 func Captions(count int, seed uint64) []string { return captions(count, seed, pairs(false)) }
 
+// MaxSplitCaptions is how many captions SplitCaptions gives in all: of some 8,000 scenes, so few that drawing them at random finds them all.
+const MaxSplitCaptions = 4096
+
+// SplitCaptions returns two lists of captions of which no two describe one scene, so that no paraphrase of a caption that is searched on is held
+// out. A longer first list begins with the shorter one. More than MaxSplitCaptions in all is an error.
+func SplitCaptions(count, heldOut int) (search, held []string, err error) {
+	if count < 0 || heldOut < 0 || count+heldOut > MaxSplitCaptions {
+		return nil, nil, fmt.Errorf("ecadx/mini: %d and %d captions of different scenes: there are at most %d", count, heldOut, MaxSplitCaptions)
+	}
+	seen := map[Scene]bool{}
+	draw := func(want int, seed uint64) []string {
+		var list []string
+		for n := 2 * want; len(list) < want; n *= 2 {
+			list = distinctScenes(Captions(n, seed), want, seen)
+		}
+		for _, text := range list {
+			if scene, err := ParseScene(text); err == nil {
+				seen[scene] = true
+			}
+		}
+		return list
+	}
+	search = draw(count, 0)
+	return search, draw(heldOut, 1), nil
+}
+
+// distinctScenes returns the first captions, at most want, whose scenes differ from one another and from those seen.
+func distinctScenes(captions []string, want int, seen map[Scene]bool) []string {
+	var list []string
+	here := map[Scene]bool{}
+	for _, text := range captions {
+		scene, err := ParseScene(text)
+		if err == nil && !seen[scene] && !here[scene] && len(list) < want {
+			here[scene] = true
+			list = append(list, text)
+		}
+	}
+	return list
+}
+
 func captions(count int, seed uint64, choices []Pair) []string {
 	rng := rand.New(rand.NewPCG(seed, 0x6d696e69)) // "mini"
 	out := make([]string, count)
