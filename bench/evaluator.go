@@ -28,6 +28,11 @@ type EvaluatorConfig struct {
 	Guidance        float64
 	Batch           int // images a device works on at a time
 	Quality         Quality
+	// Unshared evaluates each schedule by itself. Scores are the same bit for bit; it costs more.
+	Unshared bool
+	// StateMemory bounds the bytes that the states of a device hold at a time: branches beyond it are replayed. 0: half of the memory that is free
+	// when the Evaluator is made, divided by the devices. It changes no score.
+	StateMemory int64
 }
 
 // Evaluator scores schedules on images: it implements ga.Evaluator. For each batch of images all schedules are walked as one prefix tree:
@@ -46,14 +51,21 @@ type Evaluator struct {
 	references map[ga.ImageID]*image.NRGBA
 	samplers   map[int]*sampler.Sampler // by number of steps
 
-	stepsRun, stepsAsked atomic.Int64
-	decoding             atomic.Int64 // ns, of all workers together
+	work     counters
+	decoding atomic.Int64 // ns, of all workers together
 }
 
 // NewEvaluator encodes the prompts. The pipeline stays the caller's.
 func NewEvaluator(ctx context.Context, p *dit.Pipeline, cfg EvaluatorConfig) (*Evaluator, error) {
 	if len(cfg.Prompts) == 0 || cfg.ImagesPerPrompt < 1 || cfg.Batch < 1 || cfg.Quality == nil {
 		return nil, errors.New("evaluator: prompts, images per prompt, batch and quality are all needed")
+	}
+	if cfg.StateMemory <= 0 {
+		free, err := freeBytes(p)
+		if err != nil {
+			return nil, err
+		}
+		cfg.StateMemory = free / 2 / int64(len(p.Workers))
 	}
 	e := &Evaluator{p: p, cfg: cfg, references: map[ga.ImageID]*image.NRGBA{}, samplers: map[int]*sampler.Sampler{}}
 	var err error
@@ -103,7 +115,23 @@ func (e *Evaluator) Prompt(id ga.ImageID) (prompt int, seed int64) {
 }
 
 // Sharing returns how many denoising steps were run and how many there would have been without shared prefixes.
-func (e *Evaluator) Sharing() (run, asked int64) { return e.stepsRun.Load(), e.stepsAsked.Load() }
+func (e *Evaluator) Sharing() (run, asked int64) {
+	return e.work.stepsRun.Load(), e.work.stepsAsked.Load()
+}
+
+// SharedWork says what evaluating schedules as a tree has saved and taken so far.
+type SharedWork struct {
+	StepsRun, StepsAsked int64 // denoising steps of batches: run, and what there would have been without shared prefixes
+	FLOPsRun, FLOPsAsked int64 // the same as arithmetic of the transformer
+	StatePeak            int64 // most bytes that the states of one device were planned to hold
+	Replays              int64 // branchings that kept no state for want of memory
+}
+
+// Work is what the Evaluator has done so far.
+func (e *Evaluator) Work() SharedWork {
+	w := &e.work
+	return SharedWork{w.stepsRun.Load(), w.stepsAsked.Load(), w.flopsRun.Load(), w.flopsAsked.Load(), w.peak.Load(), w.replays.Load()}
+}
 
 // sizes is what programs are compiled for.
 func (e *Evaluator) sizes() dit.Sizes {
@@ -232,11 +260,13 @@ func (e *Evaluator) tree(w *dit.Worker, schedules []*schedule.Schedule, steps in
 	if err != nil {
 		return nil, err
 	}
-	t, err := newTree(l, len(schedules))
+	t, err := newTree(l, len(schedules), !e.cfg.Unshared)
 	if err != nil {
 		l.Release()
+		return nil, err
 	}
-	return t, err
+	t.planMemory(e.cfg.StateMemory)
+	return t, nil
 }
 
 // start begins a run of the batch of images that starts at one of them, filled up with copies of the last; ids are those without the copies.
@@ -273,11 +303,9 @@ func (e *Evaluator) batch(ctx context.Context, w *dit.Worker, t *tree, images []
 			return errors.Join(err, run.Close())
 		}
 	}
-	if t.schedules == 0 {
-		return run.Close()
-	}
-	return t.walk(ctx, run, &e.stepsRun, &e.stepsAsked, func(leaves []int, r *dit.Run) error {
-		made, failure := pictures(r)
+	e.work.count(t)
+	return t.walk(running{run, ctx, t.loop, &e.work}, func(leaves []int, b branch) error {
+		made, failure := pictures(b.(running).Run)
 		if failure != nil && ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
