@@ -82,6 +82,45 @@ func (t *CostTable) Cost(s *schedule.Schedule) (float64, error) {
 	return total, nil
 }
 
+// Shared is the cost of running schedules for one image each, in turn and as a prefix tree, where schedules whose canonical rows agree in steps 0
+// to k do those steps once.
+func (t *CostTable) Shared(schedules []*schedule.Schedule) (tree, alone float64, err error) {
+	shape, err := t.Shape()
+	if err != nil {
+		return 0, 0, err
+	}
+	done := map[string]bool{}
+	if len(schedules) > 0 {
+		tree = t.Once
+	}
+	for _, s := range schedules {
+		if err := s.Shape().Fits(shape); err != nil {
+			return 0, 0, err
+		}
+		alone += t.Once
+		var prefix []byte
+		row := t.Step
+		for cell, d := range s.Canonical().All() {
+			cost := &t.Cells[cell.Block*schedule.ComponentsPerBlock+cell.Comp]
+			if d == schedule.Compute {
+				prefix, row = append(prefix, 1), row+cost.Compute
+			} else {
+				prefix, row = append(prefix, 0), row+cost.Reuse
+			}
+			if len(prefix)%shape.RowLen() > 0 {
+				continue
+			}
+			alone += row
+			if !done[string(prefix)] {
+				done[string(prefix)] = true
+				tree += row
+			}
+			row = t.Step
+		}
+	}
+	return tree, alone, nil
+}
+
 // LatencyTable is the measured cost of a model on a device in milliseconds per image, for the search. What it predicts for the
 // schedule that was measured is in the report (predicted_run_ms).
 type LatencyTable struct {
@@ -146,6 +185,85 @@ func DecodeLatencyTable(data []byte) (*LatencyTable, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// ReadLatencyTable reads a latency table for schedules of so many steps of a model, from what Encode writes or from a report of ecadx bench, whichever
+// machine that was made on. Times are per step, so the number of steps of the measurement does not matter.
+func ReadLatencyTable(data []byte, shape schedule.Shape) (*LatencyTable, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(data, &members); err != nil {
+		return nil, fmt.Errorf("no latency table: %w", err)
+	}
+	var t *LatencyTable
+	var err error
+	if _, report := members["components"]; report {
+		var r *Report
+		if r, err = DecodeReport(data); err == nil {
+			t, err = NewLatencyTable(r)
+		}
+	} else {
+		t, err = DecodeLatencyTable(data)
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.Steps = shape.Steps
+	own, err := t.Shape()
+	if err != nil {
+		return nil, err
+	}
+	return t, own.Fits(shape)
+}
+
+// SlotBytes is the memory that the slots of a schedule take per image: a slot is kept when its component is reused at some step. It implements
+// ga.CostModel.
+type SlotBytes struct {
+	shape schedule.Shape
+	cells []float64 // of a row
+}
+
+// NewSlotBytes takes the sizes from the program that keeps all slots. Sizes are those the search runs with.
+func NewSlotBytes(m *dit.Model, sizes dit.Sizes, steps int, guidance float64) (*SlotBytes, error) {
+	config, err := m.SamplerConfig()
+	if err != nil {
+		return nil, err
+	}
+	s, err := sampler.New(config, steps)
+	if err != nil {
+		return nil, err
+	}
+	p, err := m.CompileDenoise(dit.DenoiseOptions{Sizes: sizes, Guidance: guidance, Sampler: s, KeepSlots: true})
+	if err != nil {
+		return nil, err
+	}
+	shape := m.Shape(steps)
+	t := &SlotBytes{shape: shape, cells: make([]float64, shape.RowLen())}
+	for i := range p.Buffers {
+		if b := &p.Buffers[i]; b.Slot {
+			t.cells[shape.Index(schedule.Cell{Block: b.Block, Comp: b.Component})] += float64(b.Bytes) / float64(sizes.Batch)
+		}
+	}
+	return t, nil
+}
+
+// Cost is the bytes of the slots that a schedule keeps, per image.
+func (t *SlotBytes) Cost(s *schedule.Schedule) (float64, error) {
+	if err := s.Shape().Fits(t.shape); err != nil {
+		return 0, err
+	}
+	kept := make([]bool, len(t.cells))
+	for cell, d := range s.Canonical().All() {
+		if d == schedule.Reuse {
+			kept[cell.Block*schedule.ComponentsPerBlock+cell.Comp] = true
+		}
+	}
+	total := 0.0
+	for i, k := range kept {
+		if k {
+			total += t.cells[i]
+		}
+	}
+	return total, nil
 }
 
 // FLOPsCost counts all floating-point operations per image, as libecad counts them (program.Program.Cost). It equals the cost of the program
