@@ -80,3 +80,19 @@ func (a *Archive) Points() []Point {
 	}
 	return p
 }
+
+// Thin returns at most n entries of a front by ascending cost: the most crowded one is left out again and again, both ends stay.
+func Thin(front []Entry, n int) []Entry {
+	list := make([]Individual, len(front))
+	at := make(map[*float64]int, len(front))
+	for i, e := range front {
+		list[i] = Individual{F: Objectives(e.Point)}
+		at[&list[i].F[0]] = i
+	}
+	var out []Entry
+	for _, ind := range prune(list, n) {
+		out = append(out, front[at[&ind.F[0]]])
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return compareFloat(a.Point.Cost, b.Point.Cost) })
+	return out
+}

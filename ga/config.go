@@ -75,6 +75,9 @@ type Config struct {
 	MaxImages int64
 	// MinDiff is the least number of genes that a feasible genome reuses (the reference's min_diff_from_default).
 	MinDiff int
+	// Memory, if not nil, is bounded by MaxMemory: a schedule that takes more is infeasible and not evaluated for the search.
+	Memory    CostModel
+	MaxMemory float64
 	// Seeds are the first population, as they are; without seeds it is random.
 	Seeds []Named
 	// Baselines are evaluated and reported beside the front, and may be part of it. One with another number of steps stands for a run

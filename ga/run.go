@@ -158,7 +158,11 @@ func (r *runner) start() error {
 	}
 	r.archive.Mark(r.uncached.hash) // computing everything is what the front is compared with, no part of it
 	for _, c := range list[1 : 1+len(r.cfg.Baselines)] {
-		if c.schedule.Shape() == r.cfg.Shape {
+		fits, err := r.fits(c)
+		if err != nil {
+			return err
+		}
+		if fits && c.schedule.Shape() == r.cfg.Shape {
 			r.addToArchive(c, 0)
 		}
 	}
@@ -240,6 +244,14 @@ func (r *runner) search() error {
 		} else {
 			genomes = r.cfg.Algorithm.First(seeds)
 		}
+		asked := len(genomes)
+		var err error
+		if genomes, err = r.fitting(genomes); err != nil {
+			return err
+		}
+		if g == 1 && asked > 0 && len(genomes) == 0 {
+			return fmt.Errorf("%w: none of %d seeds takes at most %v of memory: raise the limit or add bolder seeds", ErrConfig, asked, r.cfg.MaxMemory)
+		}
 		if len(genomes) == 0 {
 			break
 		}
@@ -297,6 +309,37 @@ func (r *runner) judge(generation int, genomes []Genome, list []candidate) []Ind
 		}
 	}
 	return out
+}
+
+// fits reports whether a schedule takes no more memory than it may.
+func (r *runner) fits(c candidate) (bool, error) {
+	if r.cfg.Memory == nil || c.schedule.Shape() != r.cfg.Shape {
+		return true, nil
+	}
+	v, err := r.cost(r.cfg.Memory, c)
+	return v <= r.cfg.MaxMemory, err
+}
+
+// fitting returns the genomes whose schedules fit.
+func (r *runner) fitting(genomes []Genome) ([]Genome, error) {
+	if r.cfg.Memory == nil {
+		return genomes, nil
+	}
+	var out []Genome
+	for _, g := range genomes {
+		s, err := ScheduleOf(r.cfg.Shape, g)
+		if err != nil {
+			return nil, err
+		}
+		ok, err := r.fits(newCandidate("", s))
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, g)
+		}
+	}
+	return out, nil
 }
 
 func (r *runner) addToArchive(c candidate, generation int) {

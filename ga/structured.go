@@ -50,6 +50,8 @@ type StructuredConfig struct {
 	Surrogate int
 	// Cost is the second objective, exact, for the surrogate. Needed when Surrogate is over 1.
 	Cost CostModel
+	// Allowed, if not nil, tells which schedules may be proposed; the same ones whenever it is asked.
+	Allowed func(*schedule.Schedule) bool
 }
 
 // DefaultStructured returns the settings of mode ecadx.
@@ -67,6 +69,20 @@ func NewStructured(shape schedule.Shape, cfg StructuredConfig) (*Structured, err
 		a.screen = newSurrogate(shape)
 	}
 	return a, nil
+}
+
+// UseDrift gives the surrogate what is known about errors. Call it before First, with the same drift whenever a search goes on.
+func (a *Structured) UseDrift(d Drift) error {
+	if err := d.Validate(); err != nil {
+		return err
+	}
+	if err := d.Shape.Fits(a.shape); err != nil {
+		return err
+	}
+	if a.screen != nil {
+		a.screen.drift = &d
+	}
+	return nil
 }
 
 // Validate implements Algorithm.
@@ -140,19 +156,17 @@ func (a *Structured) Ask(generation int, population []Individual) []Genome {
 	if a.screen != nil && a.screen.trusted() {
 		factor = a.cfg.Surrogate
 	}
-	var pool []Genome
-	fresh := make(map[string]bool)
-	for i := range want * factor {
-		for round := range mateRounds {
-			g, how := a.child(generation, round, i, population)
-			k := g.key()
-			if a.seen[k] || fresh[k] {
-				continue
+	pool := a.brood(generation, 0, want*factor, population)
+	if factor > 1 {
+		// Children of children, as far as the surrogate can tell the better ones.
+		parents := population
+		for inner := 1; inner <= innerGenerations; inner++ {
+			expected := a.expect(pool)
+			if expected == nil {
+				break
 			}
-			fresh[k] = true
-			a.children[k] = how
-			pool = append(pool, g)
-			break
+			parents = prune(append(slices.Clone(a.elite), expected...), a.cfg.PopulationSize)
+			pool = append(pool, a.brood(generation, inner, want*factor, parents)...)
 		}
 	}
 	chosen := pool
@@ -165,15 +179,58 @@ func (a *Structured) Ask(generation int, population []Individual) []Genome {
 	return chosen
 }
 
+// innerGenerations is how often a trusted surrogate breeds on before anything is evaluated.
+const innerGenerations = 4
+
+// brood makes up to n children that nobody has seen.
+func (a *Structured) brood(generation, inner, n int, population []Individual) []Genome {
+	var out []Genome
+	for i := range n {
+		for round := range mateRounds {
+			g, how := a.child(generation, inner*mateRounds+round, i, population)
+			k := g.key()
+			if _, fresh := a.children[k]; fresh || a.seen[k] || !a.allowed(g) {
+				continue
+			}
+			a.children[k] = how
+			out = append(out, g)
+			break
+		}
+	}
+	return out
+}
+
+// roots adds the evaluated ancestors of a parent to a list: itself, or where it was only bred by the surrogate its own.
+func (a *Structured) roots(list []Genome, parent Genome) []Genome {
+	from := []Genome{parent}
+	if how, bred := a.children[parent.key()]; bred && !a.seen[parent.key()] {
+		from = how.parents
+	}
+	for _, g := range from {
+		if !slices.ContainsFunc(list, g.Equal) {
+			list = append(list, g)
+		}
+	}
+	return list
+}
+
+func (a *Structured) allowed(g Genome) bool {
+	if a.cfg.Allowed == nil {
+		return true
+	}
+	s, err := ScheduleOf(a.shape, g)
+	return err == nil && a.cfg.Allowed(s)
+}
+
 // child makes one child in canonical form.
 func (a *Structured) child(generation, round, index int, population []Individual) (Genome, origin) {
 	s := NewStream(a.cfg.Seed, generation, PurposeChild, round, index)
 	first := a.parent(population, s)
-	child, how := first.Genome.Clone(), origin{predicted: math.NaN(), parents: []Genome{first.Genome}}
+	child, how := first.Genome.Clone(), origin{predicted: math.NaN(), parents: a.roots(nil, first.Genome)}
 	if a.cfg.Flat {
 		if s.Float64() < a.cfg.CrossoverProb {
 			other := a.parent(population, s).Genome
-			how.crossed, how.parents = true, append(how.parents, other)
+			how.crossed, how.parents = true, a.roots(how.parents, other)
 			flatCross(child, other, s)
 		}
 		if !how.crossed || s.Float64() < a.cfg.MutationProb {
@@ -184,7 +241,7 @@ func (a *Structured) child(generation, round, index int, population []Individual
 	if s.Float64() < a.cfg.CrossoverProb {
 		how.cross, how.crossed = a.credits.pick(0, crossovers, s), true
 		other := a.mate(first, population, s).Genome
-		how.parents = append(how.parents, other)
+		how.parents = a.roots(how.parents, other)
 		a.ops.cross(how.cross, child, other, s)
 	}
 	if !how.crossed || s.Float64() < a.cfg.MutationProb {
