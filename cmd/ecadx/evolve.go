@@ -44,6 +44,7 @@ type evolution struct {
 	plan *searchPlan
 	dir  string // of the study
 	path string // of the configuration, for messages
+	in   inputs // files that the configuration names
 
 	seedsOnly bool
 }
@@ -62,6 +63,7 @@ func evolve(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	e.in = in
 	if e.plan, err = newSearchPlan(o, cfg, e.path, in); err != nil {
 		return err
 	}
@@ -280,7 +282,7 @@ func (e *evolution) hint(ctx context.Context) (stop func()) {
 }
 
 // finish writes everything the study ends with and tells what was found.
-func (e *evolution) finish(ctx context.Context, st *study.Study, res *ga.Result, run *runReport) error {
+func (e *evolution) finish(ctx context.Context, st *study.Study, res *ga.Result, run *runReport) (err error) {
 	c := e.plan.cfg
 	config := schedule.Config{Height: e.plan.size.height, Width: e.plan.size.width, Guidance: c.Model.Guidance, TransformerWeights: c.Model.Path}
 	encode := func(k ga.Candidate) ([]byte, error) {
@@ -299,6 +301,9 @@ func (e *evolution) finish(ctx context.Context, st *study.Study, res *ga.Result,
 	}
 	front := study.NewFront(res, c.Objectives.Quality, c.Objectives.Cost)
 	if err := e.plan.drawStrip(ctx, st, front, run); err != nil {
+		return err
+	}
+	if run.Latency, err = e.checkLatency(ctx, res.Front); err != nil {
 		return err
 	}
 	if err := st.WriteRun(run); err != nil {

@@ -54,12 +54,15 @@ type searchSection struct {
 	BitProb     float64 `toml:"mutation_bit_probability" doc:"Chance of each gene to flip in such a child; 0: one gene on average, as in the reference."`
 	Operators   string  `toml:"operators" doc:"Mode ecadx: structured, or flat for those of the reference."`
 	Surrogate   int     `toml:"surrogate" doc:"Mode ecadx: children made for each that is evaluated, once predictions have proved right; 1: none."`
+	Tree        bool    `toml:"tree" doc:"Schedules that agree in their first steps run them once: less work, the same scores bit for bit."`
 	MinDiff     int     `toml:"min_diff" doc:"Least number of genes that a schedule reuses."`
 }
 
 type objectiveSection struct {
 	Quality   string   `toml:"quality" doc:"scene: does the picture show its caption (prompts of the miniature's grammar); psnr: decibels to the uncached picture, ssim: structural similarity to it\n(any model)."`
 	Cost      string   `toml:"cost" doc:"macs: multiply-accumulates by the reference's rule; flops: everything counted; latency: measured at the start."`
+	Latency   string   `toml:"latency_table" doc:"Cost latency: JSON of ecadx bench of another machine, or of this one; empty: measured here at the start."`
+	MaxSlots  float64  `toml:"max_slot_mib" doc:"Most MiB of cache slots that a schedule may keep per image; 0: no limit."`
 	Baselines []string `toml:"baselines" doc:"What the front is compared with: heuristics, and runs with fewer steps and no caching (steps:10, or steps:0.5 for half of them)."`
 }
 
@@ -94,7 +97,7 @@ type latencySection struct {
 func defaultEvolveConfig() evolveConfig {
 	return evolveConfig{
 		Model:  modelSection{Path: dit.DefaultModel, Device: "auto", DType: "auto", Steps: defaultSteps},
-		Search: searchSection{Mode: ga.ModeECAD.String(), Population: 20, Generations: 8, Crossover: 0.9, Points: 4, ChildProb: 0.7, BitProb: 0.01, Operators: structuredOperators, Surrogate: 4, MinDiff: 1},
+		Search: searchSection{Mode: ga.ModeECAD.String(), Population: 20, Generations: 8, Crossover: 0.9, Points: 4, ChildProb: 0.7, BitProb: 0.01, Operators: structuredOperators, Surrogate: 4, Tree: true, MinDiff: 1},
 		Objectives: objectiveSection{Quality: "psnr", Cost: string(costMACs), Baselines: []string{"fora:2", "fora:3", "fora:4", "fora:5",
 			"steps:0.5", "steps:0.35", "steps:0.25", "random:0.526:7", "random:0.789:7"}},
 		Prompts: promptSection{Builtin: true, Count: 24, ImagesPerPrompt: 1, HeldOut: 64},
@@ -281,6 +284,10 @@ func (c *evolveConfig) validateObjectives(bad func(key, format string, args ...a
 		return bad("prompts.file", "prompts.builtin is true as well: choose one")
 	case !c.Prompts.Builtin && c.Prompts.File == "":
 		return bad("prompts.file", "it is empty and prompts.builtin is false: name a file of prompts")
+	case c.Objectives.Latency != "" && c.Objectives.Cost != string(costLatency):
+		return bad("objectives.latency_table", "objectives.cost is %q: the table is for \"latency\"", c.Objectives.Cost)
+	case !(c.Objectives.MaxSlots >= 0 && c.Objectives.MaxSlots <= 1<<30):
+		return bad("objectives.max_slot_mib", "%v is out of range: use a number of MiB, 0 for no limit", c.Objectives.MaxSlots)
 	case c.Prompts.NoiseSeed > math.MaxInt64-math.MaxUint32:
 		return bad("prompts.noise_seed", "%d is too large: image k uses noise_seed + k", c.Prompts.NoiseSeed)
 	}

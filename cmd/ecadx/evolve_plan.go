@@ -33,6 +33,8 @@ type searchPlan struct {
 	seeds     []ga.Named
 	seedFiles []*schedule.File // of seeds.files, in order
 	baselines []ga.Named
+
+	structured *ga.Structured // the algorithm of mode ecadx, from gaConfig
 }
 
 // close releases devices and weights.
@@ -193,46 +195,17 @@ func loadPrompts(cfg evolveConfig, in inputs) ([]prompt, error) {
 	return list, nil
 }
 
-// maxBuiltinPrompts is how many built-in captions there can be: of some 8,000 scenes, so few that drawing them at random finds them all.
-const maxBuiltinPrompts = 4096
-
-// builtinPrompts are captions of the miniature's world, no scene twice: so no paraphrase of a searched caption is held out. A longer list
-// of searched captions begins with the shorter one.
+// builtinPrompts are captions of the miniature's world, no scene twice.
 func builtinPrompts(count, heldOut int) ([]prompt, error) {
-	if count+heldOut > maxBuiltinPrompts {
-		return nil, inputError("key \"prompts.count\": %d built-in captions: there are %d different ones: lower prompts.count or prompts.heldout", count+heldOut, maxBuiltinPrompts)
+	search, held, err := mini.SplitCaptions(count, heldOut)
+	if err != nil {
+		return nil, inputError("key \"prompts.count\": %w: lower prompts.count or prompts.heldout", err)
 	}
 	var list []prompt
-	seen := map[mini.Scene]bool{}
-	for seed, want := range []int{count, heldOut} {
-		var found []prompt
-		for n := 2 * want; len(found) < want; n *= 2 {
-			found = distinct(mini.Captions(n, uint64(seed)), want, seen)
-		}
-		for _, q := range found {
-			scene, err := mini.ParseScene(q.Text)
-			if err != nil {
-				return nil, err
-			}
-			seen[scene] = true
-		}
-		list = append(list, found...)
+	for _, text := range append(search, held...) {
+		list = append(list, prompt{Text: text})
 	}
 	return list, nil
-}
-
-// distinct returns the first captions, at most `want`, whose scenes differ from one another and from those seen.
-func distinct(captions []string, want int, seen map[mini.Scene]bool) []prompt {
-	var list []prompt
-	here := map[mini.Scene]bool{}
-	for _, text := range captions {
-		scene, err := mini.ParseScene(text)
-		if err == nil && !seen[scene] && !here[scene] && len(list) < want {
-			here[scene] = true
-			list = append(list, prompt{Text: text})
-		}
-	}
-	return list
 }
 
 // checkScenes refuses prompts that the scene score cannot judge, before any work is done.
@@ -286,6 +259,12 @@ func (p *searchPlan) gaConfig(cost ga.CostModel) (ga.Config, error) {
 	}
 	s := p.cfg.Search
 	c := ga.NewConfig(p.shape, uint64(s.Seed))
+	if most := p.cfg.Objectives.MaxSlots; most > 0 {
+		c.MaxMemory = most * (1 << 20)
+		if c.Memory, err = p.slotBytes(); err != nil {
+			return c, err
+		}
+	}
 	switch mode {
 	case ga.ModeECAD:
 		a := ga.DefaultNSGA2(p.shape.Cells(), uint64(s.Seed))
@@ -296,9 +275,16 @@ func (p *searchPlan) gaConfig(cost ga.CostModel) (ga.Config, error) {
 		a := ga.DefaultStructured(uint64(s.Seed))
 		a.PopulationSize, a.Offspring, a.CrossoverProb = s.Population, s.Population, s.Crossover
 		a.Flat, a.Surrogate, a.Cost = s.Operators == flatOperators, s.Surrogate, cost
-		if c.Algorithm, err = ga.NewStructured(p.shape, a); err != nil {
+		if c.Memory != nil {
+			a.Allowed = func(s *schedule.Schedule) bool {
+				v, err := c.Memory.Cost(s)
+				return err == nil && v <= c.MaxMemory
+			}
+		}
+		if p.structured, err = ga.NewStructured(p.shape, a); err != nil {
 			return c, err
 		}
+		c.Algorithm = p.structured
 		c.Racing.Confidence = p.cfg.Racing.Confidence
 	}
 	c.Generations, c.MinDiff = s.Generations, s.MinDiff
@@ -356,6 +342,7 @@ func (p *searchPlan) evaluatorConfig() bench.EvaluatorConfig {
 	c := bench.EvaluatorConfig{
 		ImagesPerPrompt: p.cfg.Prompts.ImagesPerPrompt, Seed: p.cfg.Prompts.NoiseSeed, Negative: p.cfg.Prompts.Negative, Height: p.size.height, Width: p.size.width,
 		Steps: p.cfg.Model.Steps, Guidance: p.cfg.Model.Guidance, Batch: p.cfg.Model.Batch, Quality: p.quality,
+		Unshared: !p.cfg.Search.Tree,
 	}
 	for _, q := range p.prompts {
 		c.Prompts = append(c.Prompts, q.Text)

@@ -140,18 +140,25 @@ type runReport struct {
 	ImagesPerSecond float64  `json:"images_per_second"` // of that process
 	StepsAsked      int64    `json:"steps_asked"`       // of batches, without shared prefixes
 	StepsRun        int64    `json:"steps_run"`
-	Sharing         float64  `json:"sharing"` // asked / run
-	Dropped         int64    `json:"dropped"` // candidates that lost a race
+	Sharing         float64  `json:"sharing"`     // asked / run
+	FLOPsAsked      int64    `json:"flops_asked"` // of the transformer, without shared prefixes
+	FLOPsRun        int64    `json:"flops_run"`
+	StatePeak       int64    `json:"state_peak_bytes"` // most that the states of a device were planned to hold
+	Replays         int64    `json:"replays"`          // branchings that kept no state for want of memory
+	Dropped         int64    `json:"dropped"`          // candidates that lost a race
 	Mismatches      int64    `json:"mismatches"`
 	Scores          int      `json:"scores"`
 	Samples         []string `json:"samples"`
+	// Latency is how well the front's predicted times hold here; absent unless they are the cost and were measured here.
+	Latency *latencyCheck `json:"latency,omitempty"`
 }
 
 func (s *searchProgress) report(st *study.Study, res *ga.Result) *runReport {
-	run, asked := s.evaluator.Sharing()
+	work := s.evaluator.Work()
 	return &runReport{
 		Commit: commit, Platform: runtime.GOOS + "/" + runtime.GOARCH, Workers: s.workers, Finished: time.Now().UTC().Format(time.RFC3339),
-		Seconds: time.Since(s.start).Seconds(), NewImages: s.last.NewImages, ImagesPerSecond: s.rate(), StepsAsked: asked, StepsRun: run, Sharing: s.sharing(),
+		Seconds: time.Since(s.start).Seconds(), NewImages: s.last.NewImages, ImagesPerSecond: s.rate(), StepsAsked: work.StepsAsked, StepsRun: work.StepsRun, Sharing: s.sharing(),
+		FLOPsAsked: work.FLOPsAsked, FLOPsRun: work.FLOPsRun, StatePeak: work.StatePeak, Replays: work.Replays,
 		Dropped: s.last.Dropped, Mismatches: res.Mismatches, Scores: st.Scores(), Samples: []string{},
 	}
 }

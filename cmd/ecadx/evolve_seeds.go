@@ -17,18 +17,39 @@ import (
 // driftImages is how many search images the drift of the outputs is taken from.
 const driftImages = 8
 
-// keptSeed is a seed in the file.
-type keptSeed struct {
-	Name     string          `json:"name"`
-	Schedule json.RawMessage `json:"schedule"`
+// keptDrift is the file of a study with its drift.
+const keptDrift = inputsFolder + "/drift.json"
+
+// dynamicSeeds measures how far outputs drift and returns the schedules that follow from it. A study keeps the drift, so that it goes on with the
+// very same one; the surrogate learns from it too.
+func (e *evolution) dynamicSeeds(ctx context.Context, st *study.Study, evaluator *bench.Evaluator, search ga.Config, cost ga.CostModel) ([]ga.Named, error) {
+	drift, err := e.drift(ctx, st, evaluator, search)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.plan.structured.UseDrift(drift); err != nil {
+		return nil, err
+	}
+	return drift.Seeds(cost, e.plan.cfg.Seeds.Dynamic)
 }
 
-// dynamicSeeds measures how far outputs drift and returns the schedules that follow from it. A study keeps them, so that it goes on with the
-// very same ones.
-func (e *evolution) dynamicSeeds(ctx context.Context, st *study.Study, evaluator *bench.Evaluator, search ga.Config, cost ga.CostModel) ([]ga.Named, error) {
-	kept, err := keptSeeds(st)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return kept, err
+// drift reads the study's drift, or measures and keeps it.
+func (e *evolution) drift(ctx context.Context, st *study.Study, evaluator *bench.Evaluator, search ga.Config) (drift ga.Drift, err error) {
+	data, err := st.ReadFile(keptDrift)
+	if err == nil {
+		if err = json.Unmarshal(data, &drift); err == nil {
+			err = drift.Validate()
+		}
+		if err == nil {
+			err = drift.Shape.Fits(e.plan.shape)
+		}
+		if err != nil {
+			return drift, inputError("%s: %v: it is damaged: begin a new study", filepath.Join(st.Dir(), filepath.FromSlash(keptDrift)), err)
+		}
+		return drift, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return drift, err
 	}
 	show := e.newProgress(e.env, "evolve", "", 0)
 	defer show.end()
@@ -36,59 +57,17 @@ func (e *evolution) dynamicSeeds(ctx context.Context, st *study.Study, evaluator
 	for _, im := range search.Images[:min(driftImages, len(search.Images))] {
 		images = append(images, im.ID)
 	}
-	drift, err := evaluator.Drift(ctx, images, func(share float64) { show.status(fmt.Sprintf("seeds: how far outputs drift, %.0f %%", 100*share)) })
+	drift, err = evaluator.Drift(ctx, images, func(share float64) { show.status(fmt.Sprintf("seeds: how far outputs drift, %.0f %%", 100*share)) })
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, newError(exitInterrupted, "evolve: interrupted before the search began: run the same command again")
+			return drift, newError(exitInterrupted, "evolve: interrupted before the search began: run the same command again")
 		}
-		return nil, badModel(err)
+		return drift, badModel(err)
 	}
-	seeds, err := drift.Seeds(cost, e.plan.cfg.Seeds.Dynamic)
-	if err != nil {
-		return nil, err
+	if data, err = json.Marshal(drift); err != nil {
+		return drift, err
 	}
-	return seeds, keepSeeds(st, seeds)
-}
-
-// keptDynamic is the file of a study with its dynamic seeds.
-const keptDynamic = inputsFolder + "/dynamic.json"
-
-// keptSeeds reads what keepSeeds wrote.
-func keptSeeds(st *study.Study) ([]ga.Named, error) {
-	path := filepath.Join(st.Dir(), filepath.FromSlash(keptDynamic))
-	data, err := st.ReadFile(keptDynamic)
-	if err != nil {
-		return nil, err
-	}
-	var list []keptSeed
-	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, inputError("%s: %v: it is damaged: begin a new study", path, err)
-	}
-	seeds := make([]ga.Named, len(list))
-	for i, k := range list {
-		s, err := schedule.DecodeSchedule(k.Schedule)
-		if err != nil {
-			return nil, inputError("%s: %q: %w: it is damaged: begin a new study", path, k.Name, err)
-		}
-		seeds[i] = ga.Named{Name: k.Name, Schedule: s}
-	}
-	return seeds, nil
-}
-
-func keepSeeds(st *study.Study, seeds []ga.Named) error {
-	list := make([]keptSeed, len(seeds))
-	for i, s := range seeds {
-		f, err := schedule.NewFile(s.Schedule, schedule.FileOptions{Name: s.Name})
-		if err != nil {
-			return err
-		}
-		list[i] = keptSeed{s.Name, f.Bytes()}
-	}
-	data, err := json.Marshal(list)
-	if err != nil {
-		return err
-	}
-	return st.WriteFile(keptDynamic, data)
+	return drift, st.WriteFile(keptDrift, data)
 }
 
 // seedEntry is a seed in seeds.json.
