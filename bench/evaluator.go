@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	ecad "ecadx/cgo"
 	"ecadx/dit"
@@ -290,28 +289,24 @@ func (e *Evaluator) batch(ctx context.Context, w *dit.Worker, t *tree, images []
 	if err != nil {
 		return err
 	}
-	pictures := func(r *dit.Run) ([]*image.NRGBA, error) {
-		latents, err := r.Latents()
-		if err != nil {
-			return nil, err
-		}
-		defer func(start time.Time) { e.decoding.Add(int64(time.Since(start))) }(time.Now())
-		return w.Decode(ctx, latents, e.cfg.Batch, e.h, e.w)
-	}
 	if e.cfg.Quality.Reference() && !e.haveReferences(ids) {
-		if err := e.referenceRun(ctx, t, run, ids, pictures); err != nil {
+		if err := e.referenceRun(ctx, w, t, run, images, from, ids); err != nil {
 			return errors.Join(err, run.Close())
 		}
 	}
 	e.work.count(t)
 	return t.walk(running{run, ctx, t.loop, &e.work}, func(leaves []int, b branch) error {
-		made, failure := pictures(b.(running).Run)
-		if failure != nil && ctx.Err() != nil {
+		made, bad, failed := e.leafPictures(ctx, w, t, b.(running).Run, leaves[0], images, from)
+		if failed != nil && ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		for _, s := range leaves {
 			for k := range ids {
 				var picture *image.NRGBA
+				failure := failed
+				if failure == nil {
+					failure = bad[k]
+				}
 				if failure == nil {
 					picture = made[k]
 				}
@@ -331,7 +326,7 @@ func (e *Evaluator) haveReferences(ids []ga.ImageID) bool {
 }
 
 // referenceRun makes and keeps the uncached pictures of a batch; the uncached schedule is the program's last, after those of the tree.
-func (e *Evaluator) referenceRun(ctx context.Context, t *tree, start *dit.Run, ids []ga.ImageID, pictures func(*dit.Run) ([]*image.NRGBA, error)) error {
+func (e *Evaluator) referenceRun(ctx context.Context, w *dit.Worker, t *tree, start *dit.Run, images []ga.ImageID, from int, ids []ga.ImageID) error {
 	run, err := start.Fork()
 	if err != nil {
 		return err
@@ -340,7 +335,12 @@ func (e *Evaluator) referenceRun(ctx context.Context, t *tree, start *dit.Run, i
 	if _, err := run.Do(ctx, t.schedules, ecad.RunOptions{}); err != nil {
 		return err
 	}
-	made, err := pictures(run)
+	made, bad, err := e.leafPictures(ctx, w, t, run, t.schedules, images, from)
+	for k := range ids {
+		if err == nil && bad[k] != nil {
+			err = fmt.Errorf("the uncached picture of image %d: %w", ids[k], bad[k])
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ type surrogate struct {
 // Bounds of the surrogate.
 const (
 	surrogateMemory   = 600 // scored genomes that it learns from: the latest
-	surrogateLeast    = 24  // fewer say nothing
+	surrogateLeast    = 12  // fewer say nothing
 	surrogateTau      = 0.5 // least rank correlation at which it may choose
 	surrogateFreeRide = 5   // one child in so many is evaluated whatever it predicts
 )

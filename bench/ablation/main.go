@@ -72,41 +72,35 @@ func run(ctx context.Context, cfg settings, state string, threads int, out files
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
 	r := &results{Settings: cfg}
-	quarter := map[int]float64{}
+	do := func(v variant, seed int, budget float64) error {
+		t, err := l.search(ctx, v, seed, budget)
+		if err == nil {
+			err = r.add(ctx, l, t)
+		}
+		if err == nil {
+			err = r.write(out, false)
+		}
+		return err
+	}
+	work := func(seed int) float64 { return r.of(asECAD.Name, seed).Work }
 	for seed := range cfg.Seeds {
-		base, err := l.search(ctx, asECAD, seed, 0)
-		if err != nil {
+		if err := do(asECAD, seed, 0); err != nil {
 			return err
 		}
-		quarter[seed] = base.work() * cfg.Part
-		if err := r.add(ctx, l, base); err != nil {
+		if err := do(asECADX, seed, cfg.Part*work(seed)); err != nil {
 			return err
-		}
-		for _, budget := range []float64{quarter[seed], base.work()} {
-			x, err := l.search(ctx, asECADX, seed, budget)
-			if err != nil {
-				return err
-			}
-			if err := r.add(ctx, l, x); err != nil {
-				return err
-			}
-			if err := r.write(out, false); err != nil {
-				return err
-			}
 		}
 	}
 	for seed := range cfg.Seeds {
 		for _, v := range parts {
-			x, err := l.search(ctx, v, seed, quarter[seed])
-			if err != nil {
+			if err := do(v, seed, cfg.Part*work(seed)); err != nil {
 				return err
 			}
-			if err := r.add(ctx, l, x); err != nil {
-				return err
-			}
-			if err := r.write(out, false); err != nil {
-				return err
-			}
+		}
+	}
+	for seed := range cfg.Seeds { // last: the longest, and what it says is hardly in doubt
+		if err := do(asECADX, seed, work(seed)); err != nil {
+			return err
 		}
 	}
 	return r.write(out, true)

@@ -154,7 +154,7 @@ func TestEvolveECADX(t *testing.T) {
 			t.Errorf("seed %d: %+v: %v", i, s, err)
 		}
 	}
-	writeTestFile(t, filepath.Join(dir, "killed", "inputs", "dynamic.json"), "[{]")
+	writeTestFile(t, filepath.Join(dir, "killed", "inputs", "drift.json"), "[{]")
 	refuse(t, dir, exitBadInput, "damaged", "evolve", "--resume", "--out", "killed")
 }
 
