@@ -11,7 +11,7 @@ STAMP      := cgo/libecad_stamp.h
 MINI       := $(BUILD)/share/mini-pixart
 GO_LDFLAGS := -X main.commit=$(COMMIT)
 
-.PHONY: all lib cuda cuda-audit test-cuda cuda-symbols emulate test-emulate test-emulate-asan gpu-bundle demo test test-c test-go examples sanitize race fuzz tsan valgrind lint bench install clean help deps sz
+.PHONY: all lib cuda cuda-audit test-cuda cuda-symbols emulate test-emulate test-emulate-asan gpu-bundle demo test test-c test-go examples sanitize race fuzz tsan valgrind lint bench ablation install clean help deps sz
 
 all: $(BUILD)/ecadx ## build the command and the library (default)
 
@@ -189,6 +189,10 @@ BENCH_PYTHON ?= $(BUILD)/baseline/bin/python
 
 bench: $(BUILD)/ecadx $(BENCH_PYTHON) ## measure this machine against diffusers, in turns, into bench/results and README (QUICK=1: less)
 	@$(BENCH_PYTHON) bench/baseline/run.py --ecadx $(BUILD)/ecadx $(if $(QUICK),--quick) $(foreach case,$(ONLY),--only $(case))
+
+# Every score is kept in $(BUILD)/ablation, so that it goes on where it was interrupted; hours of two cores in all.
+ablation: $(LIB) $(STAMP) ## measure what each part of the search brings, into bench/results, docs and README
+	$(GO) run ./bench/ablation -state $(BUILD)/ablation -out bench/results/search-ablation.json -figure docs/search-ablation.svg -readme README.md $(ABLATION)
 
 $(BUILD)/baseline/bin/python: bench/baseline/requirements.txt
 	python3 -m venv $(BUILD)/baseline

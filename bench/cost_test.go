@@ -1,11 +1,13 @@
 package bench
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
+	ecad "ecadx/cgo"
 	"ecadx/dit"
 	"ecadx/dit/sampler"
 	"ecadx/schedule"
@@ -221,5 +223,101 @@ func TestLatencyTableRefuses(t *testing.T) {
 		if _, err := DecodeLatencyTable([]byte(text)); err == nil {
 			t.Errorf("%q was read as a table", text)
 		}
+	}
+}
+
+// What a schedule's slots are said to take is what its program keeps.
+func TestSlotBytes(t *testing.T) {
+	m, err := dit.Open(dit.DefaultModel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	sizes := dit.Sizes{Batch: 2, Height: 16, Width: 16, TextTokens: m.Defaults().TextTokens, DType: dit.Float32}
+	slots, err := NewSlotBytes(m, sizes, testSteps, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := m.SamplerConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := sampler.New(config, testSteps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{"none", "fora:2", "random:0.1:3", "random:0.5:1", "attn-every:2"} {
+		g, err := schedule.Resolve(ref, m.Shape(testSteps))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := m.CompileDenoise(dit.DenoiseOptions{Sizes: sizes, Guidance: 3, Sampler: s, Schedules: []*schedule.Schedule{g.Schedule}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := slots.Cost(g.Schedule)
+		if want := float64(p.Stats().SlotBytes) / 2; err != nil || got != want {
+			t.Errorf("%s: %v bytes per image, its program keeps %v (%v)", ref, got, want, err)
+		}
+	}
+}
+
+// The work of a set of schedules is that of their tree: steps from the first difference on, once each.
+func TestSharedCost(t *testing.T) {
+	table := &CostTable{Family: "pixart", Blocks: []int{1}, Steps: 3, Once: 100, Step: 10, Cells: []CellCost{{1, 0}, {2, 0}, {4, 0}}}
+	all, err := schedule.New(schedule.Shape{Family: schedule.PixArt, Steps: 3, Blocks: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	late, early := all.Clone(), all.Clone()
+	late.Set(2, 0, 2, schedule.Reuse)
+	early.Set(1, 0, 0, schedule.Reuse)
+	tree, alone, err := table.Shared([]*schedule.Schedule{all, late, early})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Step 0 once; step 1 in two ways, 17 and 16; step 2 in three, 17, 13 and 17.
+	if want := 100.0 + 17 + (17 + 16) + (17 + 13 + 17); tree != want {
+		t.Errorf("the tree costs %v, want %v", tree, want)
+	}
+	if want := 3*100.0 + 3*17*3 - 4 - 1; alone != want {
+		t.Errorf("alone they cost %v, want %v", alone, want)
+	}
+	for _, s := range []*schedule.Schedule{all, late, early} {
+		tree, alone, err := table.Shared([]*schedule.Schedule{s})
+		if cost, _ := table.Cost(s); err != nil || tree != cost || alone != cost {
+			t.Errorf("by itself %v and %v, want %v (%v)", tree, alone, cost, err)
+		}
+	}
+}
+
+func TestMeasureRuns(t *testing.T) {
+	m, err := dit.Open(dit.DefaultModel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	none, err := schedule.New(m.Shape(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := schedule.Resolve("fora:3", m.Shape(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Model: m, Device: ecad.DeviceConfig{Backend: ecad.CPU, Threads: 1}, DType: dit.Float32, Batch: 2, Steps: 3, Guidance: 3, TransformerOnly: true, NoPeaks: true}
+	runs, err := MeasureRuns(context.Background(), cfg, []*schedule.Schedule{none, g.Schedule}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range runs {
+		if !(r.Median > 0) {
+			t.Errorf("run %d takes %+v ms", i, r)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := MeasureRuns(ctx, cfg, []*schedule.Schedule{none}, 1); err == nil {
+		t.Error("no error although the context was done")
 	}
 }

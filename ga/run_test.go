@@ -441,3 +441,49 @@ func TestRunMismatch(t *testing.T) {
 		t.Errorf("the logged score was replaced by %v", s.Value)
 	}
 }
+
+// A limit of memory keeps schedules beyond it out of the search, of the front and of the work.
+func TestRunMemoryLimit(t *testing.T) {
+	for _, mode := range []Mode{ModeECAD, ModeECADX} {
+		cfg := testConfig(t)
+		reused := CostFunc(func(s *schedule.Schedule) (float64, error) { return float64(s.Canonical().Reused()), nil })
+		cfg.Memory, cfg.MaxMemory = reused, 10
+		if mode == ModeECADX {
+			s := DefaultStructured(42)
+			s.PopulationSize, s.Offspring, s.Cost = 10, 10, CostFunc(countCost)
+			s.Allowed = func(s *schedule.Schedule) bool { v, _ := reused(s); return v <= 10 }
+			a, err := NewStructured(cfg.Shape, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.Algorithm = a
+		}
+		mild, err := schedule.New(cfg.Shape)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 5 {
+			mild.SetFlat(cfg.Shape.RowLen()+i, schedule.Reuse)
+		}
+		cfg.Seeds = append(cfg.Seeds, Named{Name: "mild", Schedule: mild})
+		res, err := Run(context.Background(), cfg, testDeps(&synthetic{}, &MemoryLog{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(res.Front) == 0 {
+			t.Errorf("%v: nothing is on the front", mode)
+		}
+		for _, c := range res.Front {
+			if v, _ := reused(c.Schedule); v > 10 {
+				t.Errorf("%v: %v takes %v of at most 10", mode, c.Hash, v)
+			}
+		}
+		if mode == ModeECADX { // its algorithm has seen the seeds
+			continue
+		}
+		cfg.MaxMemory, cfg.Seeds = 0, cfg.Seeds[len(cfg.Seeds)-1:]
+		if _, err := Run(context.Background(), cfg, testDeps(&synthetic{}, &MemoryLog{})); !errors.Is(err, ErrConfig) {
+			t.Errorf("%v: no seed fits: %v", mode, err)
+		}
+	}
+}

@@ -163,7 +163,7 @@ func (c *curve) judge(ctx context.Context, l *lab, t *trace, at int) error {
 	return nil
 }
 
-// median of the work ratios of a variant; nil when one is missing.
+// median is that of the work ratios of a variant; nil when one is missing.
 func (r *results) median(name string) *float64 {
 	var list []float64
 	for _, c := range r.Runs {
@@ -178,8 +178,7 @@ func (r *results) median(name string) *float64 {
 	if len(list) == 0 {
 		return nil
 	}
-	slices.Sort(list)
-	m := (list[(len(list)-1)/2] + list[len(list)/2]) / 2
+	m := median(list)
 	return &m
 }
 
@@ -190,5 +189,16 @@ func (r *results) write(out files, complete bool) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(out.results, append(data, '\n'), 0o644)
+	if err := os.WriteFile(out.results, append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	if out.figure != "" {
+		if err := os.WriteFile(out.figure, []byte(r.figure()), 0o644); err != nil {
+			return err
+		}
+	}
+	if out.readme != "" {
+		return r.insert(out.readme)
+	}
+	return nil
 }

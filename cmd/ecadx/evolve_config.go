@@ -48,12 +48,12 @@ type searchSection struct {
 	Generations int     `toml:"generations" doc:"Generations, the seeds being the first; 0: until the budget is used."`
 	Seed        int64   `toml:"seed" doc:"Seed of the search. Same configuration and seed: same front, byte for byte."`
 	Budget      float64 `toml:"budget" doc:"Minutes after which no generation is begun; 0: no limit. How far a search gets in a time depends on the machine, so with a\nbudget two runs need not end with the same front."`
-	Crossover   float64 `toml:"crossover_probability" doc:"Chance that two parents exchange genes."`
+	Crossover   float64 `toml:"crossover_probability" doc:"Chance that two parents exchange genes. The reference takes 0.9."`
 	Points      int     `toml:"crossover_points" doc:"Cuts of a mating. Genes are ordered by step, then block, then component."`
 	ChildProb   float64 `toml:"mutation_child_probability" doc:"Chance that a child keeps its flipped genes. The reference takes 0.05, which changes one child in thirty: right for hundreds of\ngenerations. A search of minutes finds better fronts with more."`
 	BitProb     float64 `toml:"mutation_bit_probability" doc:"Chance of each gene to flip in such a child; 0: one gene on average, as in the reference."`
 	Operators   string  `toml:"operators" doc:"Mode ecadx: structured, or flat for those of the reference."`
-	Surrogate   int     `toml:"surrogate" doc:"Mode ecadx: children made for each that is evaluated, once predictions have proved right; 1: none."`
+	Surrogate   int     `toml:"surrogate" doc:"Mode ecadx: children made for each that is evaluated, in each of five rounds of breeding, while predictions prove right; 1: none."`
 	Tree        bool    `toml:"tree" doc:"Schedules that agree in their first steps run them once: less work, the same scores bit for bit."`
 	MinDiff     int     `toml:"min_diff" doc:"Least number of genes that a schedule reuses."`
 }
@@ -97,7 +97,7 @@ type latencySection struct {
 func defaultEvolveConfig() evolveConfig {
 	return evolveConfig{
 		Model:  modelSection{Path: dit.DefaultModel, Device: "auto", DType: "auto", Steps: defaultSteps},
-		Search: searchSection{Mode: ga.ModeECAD.String(), Population: 20, Generations: 8, Crossover: 0.9, Points: 4, ChildProb: 0.7, BitProb: 0.01, Operators: structuredOperators, Surrogate: 4, Tree: true, MinDiff: 1},
+		Search: searchSection{Mode: ga.ModeECADX.String(), Population: 20, Generations: 10, Crossover: 0.7, Points: 4, ChildProb: 0.7, BitProb: 0.01, Operators: structuredOperators, Surrogate: 4, Tree: true, MinDiff: 1},
 		Objectives: objectiveSection{Quality: "psnr", Cost: string(costMACs), Baselines: []string{"fora:2", "fora:3", "fora:4", "fora:5",
 			"steps:0.5", "steps:0.35", "steps:0.25", "random:0.526:7", "random:0.789:7"}},
 		Prompts: promptSection{Builtin: true, Count: 24, ImagesPerPrompt: 1, HeldOut: 64},

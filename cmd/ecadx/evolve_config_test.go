@@ -77,6 +77,8 @@ func TestConfigErrors(t *testing.T) {
 		{"[search]\nmutation_bit_probability = 1.5\n", `key "search.mutation_bit_probability"`},
 		{"[objectives]\nquality = \"scnee\"\n", `did you mean "scene"?`},
 		{"[objectives]\ncost = \"mac\"\n", `did you mean "macs"?`},
+		{"[objectives]\nlatency_table = \"x.json\"\n", `key "objectives.latency_table"`},
+		{"[objectives]\nmax_slot_mib = -1.0\n", `key "objectives.max_slot_mib"`},
 		{"[prompts]\nbuiltin = true\nfile = \"x\"\n", "choose one"},
 		{"[prompts]\nbuiltin = false\n", `key "prompts.file"`},
 		{"[prompts]\ncount = 0\n", `key "prompts.count"`},

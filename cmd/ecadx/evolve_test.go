@@ -23,6 +23,7 @@ import (
 const smallSearch = `[model]
 steps = 4
 [search]
+mode = "ecad"
 population = 6
 generations = 4
 seed = 3
@@ -126,7 +127,7 @@ func TestEvolve(t *testing.T) {
 func TestEvolveECADX(t *testing.T) {
 	needsModel(t)
 	dir := t.TempDir()
-	text := strings.Replace(smallSearch, "[search]\n", "[search]\nmode = \"ecadx\"\n", 1)
+	text := strings.Replace(smallSearch, `mode = "ecad"`, `mode = "ecadx"`, 1)
 	text = strings.Replace(text, "count = 4", "count = 8", 1) + "dynamic = 3\n[racing]\nrungs = [0.5]\n"
 	writeTestFile(t, filepath.Join(dir, "x.toml"), text)
 	front := succeedJSON[study.Front](t, dir, "evolve", "x.toml")
@@ -134,6 +135,11 @@ func TestEvolveECADX(t *testing.T) {
 		t.Errorf("%d seeds, the first is %q", len(front.Seeds), front.Seeds[0].Name)
 	}
 	whole := readTestFile(t, filepath.Join(dir, "x", "front.json"))
+	writeTestFile(t, filepath.Join(dir, "alone.toml"), strings.Replace(text, "[search]\n", "[search]\ntree = false\n", 1))
+	succeed(t, dir, "evolve", "alone.toml", "--quiet")
+	if got := readTestFile(t, filepath.Join(dir, "alone", "front.json")); !bytes.Equal(got, whole) {
+		t.Errorf("without the tree it ends with another front:\n%s\nwant\n%s", got, whole)
+	}
 	cmd, rest := start(t, dir, "generation 2/", "evolve", "x.toml", "--out", "killed", "--threads", "1")
 	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -222,6 +228,7 @@ steps = 3
 device = "cpu"
 dtype = "float32"
 [search]
+mode = "ecad"
 population = 4
 generations = 2
 [objectives]
@@ -282,6 +289,26 @@ func TestLatencyIsMeasuredOnce(t *testing.T) {
 	if _, err := e.latency(t.Context()); codeOf(err) != exitBadInput {
 		t.Errorf("a damaged table: %v", err)
 	}
+}
+
+// TestEvolveLatencyTable searches by the times of a report, as if another machine had made it, under a limit of memory.
+func TestEvolveLatencyTable(t *testing.T) {
+	needsModel(t)
+	dir := t.TempDir()
+	writeTestFile(t, filepath.Join(dir, "there.json"), succeed(t, dir, "bench", "--steps", "3", "--repeat", "1", "--device", "cpu", "--json", "--quiet"))
+	text := strings.Replace(smallSearch, "quality = \"scene\"\n", "quality = \"scene\"\ncost = \"latency\"\nlatency_table = \"there.json\"\nmax_slot_mib = 0.5\n", 1)
+	writeTestFile(t, filepath.Join(dir, "l.toml"), text)
+	front := succeedJSON[study.Front](t, dir, "evolve", "l.toml")
+	if front.Cost != "latency" || len(front.Front) == 0 || !(front.Uncached.Cost > front.Front[0].Cost) {
+		t.Errorf("%+v", front)
+	}
+	if run := string(readTestFile(t, filepath.Join(dir, "l", "run.json"))); strings.Contains(run, "predicted_ms") {
+		t.Error("times of another machine are checked on this one")
+	}
+	writeTestFile(t, filepath.Join(dir, "none.toml"), strings.Replace(text, "= 0.5\n", "= 0.0001\n", 1))
+	refuse(t, dir, exitFailed, "raise the limit", "evolve", "none.toml")
+	writeTestFile(t, filepath.Join(dir, "there.json"), "{}")
+	refuse(t, dir, exitBadInput, "objectives.latency_table", "evolve", "l.toml", "--out", "other")
 }
 
 func TestStripEntries(t *testing.T) {
