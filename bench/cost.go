@@ -224,11 +224,7 @@ type SlotBytes struct {
 
 // NewSlotBytes takes the sizes from the program that keeps all slots. Sizes are those the search runs with.
 func NewSlotBytes(m *dit.Model, sizes dit.Sizes, steps int, guidance float64) (*SlotBytes, error) {
-	config, err := m.SamplerConfig()
-	if err != nil {
-		return nil, err
-	}
-	s, err := sampler.New(config, steps)
+	s, err := m.Sampler(steps, sizes.Height, sizes.Width)
 	if err != nil {
 		return nil, err
 	}

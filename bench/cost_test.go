@@ -238,11 +238,7 @@ func TestSlotBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := m.SamplerConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := sampler.New(config, testSteps)
+	s, err := m.Sampler(testSteps, sizes.Height, sizes.Width)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,9 +28,9 @@ func (r *results) names() []string {
 // table says what each variant reached, as medians over the seeds.
 func (r *results) table() string {
 	var b strings.Builder
-	b.WriteString("| search | seeds | work until it reaches what ecad ends with | held-out hypervolume at a quarter of ecad's work | at its end |\n|---|---|---|---|---|\n")
+	b.WriteString("| search | seeds | work until it reaches what ecad ends with | held-out hypervolume at a quarter of ecad's work | at its end | saved by the tree |\n|---|---|---|---|---|---|\n")
 	for _, name := range r.names() {
-		var quarter, end []float64
+		var quarter, end, saves []float64
 		for _, c := range r.Runs {
 			if c.Variant != name {
 				continue
@@ -39,7 +39,7 @@ func (r *results) table() string {
 			if p := c.at(r.Settings.Part * base.Work); p != nil {
 				quarter = append(quarter, p.Hypervolume)
 			}
-			end = append(end, c.Points[len(c.Points)-1].Hypervolume)
+			end, saves = append(end, c.Points[len(c.Points)-1].Hypervolume), append(saves, c.TreeSaves)
 		}
 		ratio := "not reached"
 		switch m := r.median(name); {
@@ -48,7 +48,7 @@ func (r *results) table() string {
 		case m != nil:
 			ratio = fmt.Sprintf("%.1f %%", 100**m)
 		}
-		fmt.Fprintf(&b, "| %s | %d | %s | %.4f | %.4f |\n", name, len(end), ratio, median(quarter), median(end))
+		fmt.Fprintf(&b, "| %s | %d | %s | %.4f | %.4f | %.0f %% |\n", name, len(end), ratio, median(quarter), median(end), 100*median(saves))
 	}
 	return b.String()
 }

@@ -33,6 +33,8 @@ type curve struct {
 	// WorkRatio is the work at the first checkpoint whose held-out hypervolume is at least what ecad ends with, divided by ecad's work.
 	WorkRatio *float64     `json:"work_ratio"`
 	Points    []checkpoint `json:"checkpoints"`
+	// TreeSaves is the share of the work that shared prefixes save, or would have saved, in the second half of the generations.
+	TreeSaves float64 `json:"tree_saves"`
 
 	budget float64
 }
@@ -53,6 +55,10 @@ var shares = []float64{0.025, 0.05, 0.1, 0.2, 0.25, 0.5, 1}
 // add judges a search.
 func (r *results) add(ctx context.Context, l *lab, t *trace) error {
 	c := &curve{Variant: t.variant.Name, Seed: t.seed, Work: t.work(), Images: t.marks[len(t.marks)-1].images, budget: t.budget}
+	half, end := t.marks[(len(t.marks)-1)/2], t.marks[len(t.marks)-1]
+	if asked := end.alone - half.alone; asked > 0 {
+		c.TreeSaves = 1 - (end.tree-half.tree)/asked
+	}
 	r.Runs = slices.DeleteFunc(r.Runs, func(o *curve) bool { return o.Variant == c.Variant && o.Seed == c.Seed })
 	r.Runs = append(r.Runs, c)
 	base := r.of(asECAD.Name, t.seed)

@@ -31,6 +31,7 @@ type mark struct {
 	work        float64 // FLOPs
 	images      int64
 	hypervolume float64 // on the search images
+	tree, alone float64 // FLOPs of all schedules and images so far, as trees and each by itself
 	front       []ga.Entry
 }
 
@@ -50,6 +51,8 @@ type meter struct {
 	l      *lab
 	shared bool
 	work   float64
+
+	tree, alone float64
 }
 
 // Evaluate implements ga.Evaluator.
@@ -58,6 +61,8 @@ func (m *meter) Evaluate(ctx context.Context, schedules []*schedule.Schedule, im
 	if err != nil {
 		return nil, err
 	}
+	m.tree += tree * float64(len(images))
+	m.alone += alone * float64(len(images))
 	if m.shared {
 		alone = tree
 	}
@@ -93,7 +98,7 @@ func (r *recorder) Tell(generation int, population, offspring []ga.Individual) [
 			r.archive.Add(ga.Entry{Hash: s.Hash(), Schedule: s, Point: ga.Point{Quality: -ind.F[0], Cost: ind.F[1]}, Generation: generation})
 		}
 	}
-	r.t.marks = append(r.t.marks, mark{generation: generation, work: r.m.work, front: r.archive.Front()})
+	r.t.marks = append(r.t.marks, mark{generation: generation, work: r.m.work, tree: r.m.tree, alone: r.m.alone, front: r.archive.Front()})
 	return r.Algorithm.Tell(generation, population, offspring)
 }
 
