@@ -250,7 +250,7 @@ func (r *runner) search() error {
 			return err
 		}
 		if g == 1 && asked > 0 && len(genomes) == 0 {
-			return fmt.Errorf("%w: none of %d seeds takes at most %v of memory: raise the limit or add bolder seeds", ErrConfig, asked, r.cfg.MaxMemory)
+			return fmt.Errorf("%w: none of %d seeds takes at most %v of memory: raise the limit or add seeds that reuse fewer components", ErrConfig, asked, r.cfg.MaxMemory)
 		}
 		if len(genomes) == 0 {
 			break

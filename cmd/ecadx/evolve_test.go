@@ -306,7 +306,7 @@ func TestEvolveLatencyTable(t *testing.T) {
 		t.Error("times of another machine are checked on this one")
 	}
 	writeTestFile(t, filepath.Join(dir, "none.toml"), strings.Replace(text, "= 0.5\n", "= 0.0001\n", 1))
-	refuse(t, dir, exitFailed, "raise the limit", "evolve", "none.toml")
+	refuse(t, dir, exitBadInput, "raise the limit", "evolve", "none.toml")
 	writeTestFile(t, filepath.Join(dir, "there.json"), "{}")
 	refuse(t, dir, exitBadInput, "objectives.latency_table", "evolve", "l.toml", "--out", "other")
 }
