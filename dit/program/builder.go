@@ -276,7 +276,8 @@ func (b *Builder) constant(name string, dt DType, raw []byte, dims []int) Tensor
 	return b.tensor(v)
 }
 
-// Weight is the checkpoint's tensor of that key. All uses of a key give the same dims; the stored shape may differ from them by dims of 1.
+// Weight is the checkpoint's tensor of that key. All uses of a key give the same dims; the stored shape may differ from them by dims of 1, or be
+// a matrix [N,K] where dims are those of N filters of K values.
 func (b *Builder) Weight(key string, dims ...int) Tensor {
 	if t, ok := b.weights[key]; ok {
 		want := make([]int, t.rank)
