@@ -6,6 +6,6 @@
 //	Compile...  (model, schedules, size, batch, steps) to a program
 //	Denoiser    runs compiled programs on a device: packs prompts, caches programs and weights
 //
-// Shape letters, as in ARCHITECTURE.md: B images, R rows (2B with guidance: unconditional rows first), N image tokens, L
+// Shape letters, as in ARCHITECTURE.md: B images, R rows (2B with classifier-free guidance: unconditional rows first), N image tokens, L
 // text tokens, C channels = heads x head dim, S steps.
 package dit
