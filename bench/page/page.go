@@ -114,35 +114,25 @@ func (c Content) validate() error {
 // Thin chooses at most n schedules of a front, the ends among them, evenly spread by the logarithm of their cost: those a page shows pictures
 // of when there is no room for all.
 func Thin(front []study.FrontEntry, n int) []int {
-	if len(front) <= n {
-		n = len(front)
-	}
+	n = min(n, len(front))
 	var out []int
 	for k := range n {
-		at := k // all of them
-		if n < len(front) {
-			at = nearestCost(front, k, n, len(out), out)
-		}
-		out = append(out, at)
+		out = append(out, nearestCost(front, k, n, out))
 	}
 	return out
 }
 
-// nearestCost is the entry nearest to place k of n between the first and the last cost that leaves room for those before and behind.
-func nearestCost(front []study.FrontEntry, k, n, before int, taken []int) int {
-	low := 0
-	if before > 0 {
-		low = taken[before-1] + 1
+// nearestCost is the entry nearest to place k of n between the first and the last cost, behind those taken and with room for those to come.
+func nearestCost(front []study.FrontEntry, k, n int, taken []int) int {
+	low, high := 0, len(front)-(n-k)
+	if k > 0 {
+		low = taken[k-1] + 1
 	}
-	high := len(front) - (n - k)
 	if k == n-1 {
 		return high // the last one, whatever lies nearer
 	}
 	cost := func(i int) float64 { return math.Log(max(front[i].Cost, math.SmallestNonzeroFloat64)) }
-	aim := cost(0)
-	if n > 1 {
-		aim += (cost(len(front)-1) - cost(0)) * float64(k) / float64(n-1)
-	}
+	aim := cost(0) + (cost(len(front)-1)-cost(0))*float64(k)/float64(n-1)
 	best := low
 	for i := low; i <= high; i++ {
 		if math.Abs(cost(i)-aim) < math.Abs(cost(best)-aim) {
