@@ -102,10 +102,12 @@ Arg shaped(std::vector<int64_t> dims, DType t, bool weight = false) {
   return a;
 }
 
-void linear(Bench& b, int64_t rows, int64_t k, int64_t n, Act act, DType t) {
-  Case c("linear " + std::to_string(rows) + "x" + std::to_string(k) + "x" + std::to_string(n) + (act == Act::kNone ? " " : " gelu ") + type_name(t), Opcode::kLinear);
-  c.attr = {1, 1, static_cast<int32_t>(act), 0, 0, 0, 0, 0};
-  c.in = {shaped({rows, k}, t), shaped({n, k}, t, true), shaped({n}, t, true)};
+// first: columns of the first of two inputs; 0: there is one.
+void linear(Bench& b, int64_t rows, int64_t k, int64_t n, Act act, DType t, int64_t first = 0) {
+  Case c("linear " + std::to_string(rows) + "x" + std::to_string(k) + "x" + std::to_string(n) + (first > 0 ? " concat" : "") + (act == Act::kNone ? " " : " gelu ") + type_name(t), Opcode::kLinear);
+  c.attr = {first > 0 ? 2 : 1, 1, static_cast<int32_t>(act), 0, 0, 0, 0, 0};
+  if (first > 0) c.in.push_back(shaped({rows, first}, t));
+  for (const Arg& a : {shaped({rows, k - first}, t), shaped({n, k}, t, true), shaped({n}, t, true)}) c.in.push_back(a);
   c.out = {shaped({rows, n}, t)};
   b.line(c, 2.0 * static_cast<double>(rows) * static_cast<double>(k) * static_cast<double>(n));
 }
@@ -198,7 +200,7 @@ int main(int argc, char** argv) {
     linear(b, 768, 3072, 9216, Act::kNone, t);  // FLUX at 256 px: 512 text and 256 image tokens
     linear(b, 512, 3072, 12288, Act::kGeluTanh, t);
     linear(b, 256, 12288, 3072, Act::kNone, t);
-    linear(b, 768, 15360, 3072, Act::kNone, t);
+    for (const int64_t first : {0, 3072}) linear(b, 768, 15360, 3072, Act::kNone, t, first);
     attention(b, 1, 24, 128, 768, 768, t);
     chain(b, 768, 3072, 2, t);
     heads(b, 768, 24, 128, t);
