@@ -11,7 +11,7 @@ STAMP      := cgo/libecad_stamp.h
 MINI       := $(BUILD)/share/mini-pixart
 GO_LDFLAGS := -X main.commit=$(COMMIT)
 
-.PHONY: all lib cuda cuda-audit test-cuda cuda-symbols emulate test-emulate test-emulate-asan gpu-bundle demo test test-c test-go examples sanitize race fuzz tsan valgrind lint bench ablation install clean help deps sz
+.PHONY: all lib cuda cuda-audit test-cuda cuda-symbols emulate test-emulate test-emulate-asan gpu-bundle demo test test-c test-go examples sanitize race fuzz torture simulate tsan valgrind lint bench ablation install clean help deps sz
 
 all: $(BUILD)/ecadx ## build the command and the library (default)
 
@@ -164,6 +164,13 @@ FUZZTIME ?= 20s
 fuzz: $(LIB) $(STAMP) ## every fuzz target for FUZZTIME (20s) each, two at a time; FUZZ=word picks some
 	@sh scripts/deps.sh fuzz
 	@GO=$(GO) sh scripts/fuzz.sh $(abspath $(BUILD)) $(FUZZTIME) $(FUZZ)
+
+KILLS ?= 1000
+torture: ## kill searches at KILLS (1000) random moments, each resumed to the same bytes (the Go tests do 50)
+	$(GO) test -count=1 -v -timeout 30m -run '^TestTorture$$' ./ga/study -kills $(KILLS)
+
+simulate: ## 10,000 small and 20 long searches, interrupted, killed and reordered, to the same front (the Go tests do 300 small ones)
+	$(GO) test -count=1 -v -timeout 30m -run '^TestSimulation$$' ./ga/study -simulate
 
 tsan: | $(BUILD)/.deps ## the library's threads under ThreadSanitizer (core, reference backend, the cpu backend's team)
 	@cmake -S . -B $(BUILD)/tsan -DECAD_THREAD_SANITIZE=ON -DECAD_CPU=OFF -DECAD_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >$(BUILD)/tsan.log 2>&1 || { cat $(BUILD)/tsan.log; exit 1; }

@@ -487,3 +487,40 @@ func TestRunMemoryLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestRunBatchChanges goes on with larger batches than it began with, as with more devices, while a candidate is known to be invalid: what the
+// others have is not evaluated again.
+func TestRunBatchChanges(t *testing.T) {
+	cfg := testConfig(t)
+	victim := cfg.Seeds[3].Schedule.Hash()
+	bad := func(h schedule.Hash, image ImageID) string {
+		if h == victim {
+			return "nan"
+		}
+		return ""
+	}
+	images := func(batches ...int) int {
+		log, n := &MemoryLog{}, 0
+		for i, batch := range batches {
+			ctx, cancel := context.WithCancel(context.Background())
+			e := &synthetic{bad: bad}
+			e.onBatch = func(call int) error {
+				if call == 11 && i+1 < len(batches) { // within the first generation
+					cancel()
+				}
+				return nil
+			}
+			cfg.Batch = batch
+			_, err := Run(ctx, cfg, testDeps(e, log))
+			cancel()
+			if err != nil && !errors.Is(err, ErrInterrupted) {
+				t.Fatal(err)
+			}
+			n += e.images
+		}
+		return n
+	}
+	if got, want := images(1, 8), images(1); got != want {
+		t.Errorf("%d images with batches of 1, then 8; %d with batches of 1", got, want)
+	}
+}

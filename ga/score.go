@@ -86,7 +86,11 @@ func (r *runner) scoreBatch(list []candidate, batch []Image) (worked bool, err e
 	for _, c := range list {
 		lacks := false
 		for k, im := range batch {
-			if _, ok := r.deps.Log.Score(c.hash, im.ID); !ok {
+			s, ok := r.deps.Log.Score(c.hash, im.ID)
+			if s.Invalid != "" {
+				break // the images after it do not matter, and other candidates may have them already
+			}
+			if !ok {
 				lacks, wanted[k] = true, true
 			}
 		}

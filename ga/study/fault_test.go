@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -201,57 +199,10 @@ func TestEveryBit(t *testing.T) {
 	sameFront(t, "the last record damaged", got, want)
 }
 
-// TestKill kills a child process at random moments until the search is done.
-func TestKill(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "study")
-	reference := filepath.Join(t.TempDir(), "reference")
-	o := testOptions()
-	want, err := runStudy(reference, o, childSearch(t), &synthetic{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := rand.New(rand.NewPCG(1, 1))
-	kills, deadline := 0, time.Now().Add(15*time.Second)
-	for kills < 40 && time.Now().Before(deadline) {
-		c := child(dir)
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		exited := make(chan error, 1)
-		go func() { exited <- c.Wait() }()
-		select {
-		case err := <-exited:
-			if err != nil {
-				t.Fatalf("after %d kills: %v", kills, err)
-			}
-			// Done between kills: check, and begin a new study.
-			sameFront(t, fmt.Sprintf("after %d kills", kills), readFile(t, filepath.Join(dir, "front.json")), want)
-			if err := os.RemoveAll(dir); err != nil {
-				t.Fatal(err)
-			}
-		case <-time.After(time.Duration(5+r.IntN(120)) * time.Millisecond):
-			c.Process.Kill()
-			<-exited
-			kills++
-		}
-	}
-	if out, err := child(dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	sameFront(t, fmt.Sprintf("after %d kills", kills), readFile(t, filepath.Join(dir, "front.json")), want)
-	t.Logf("%d kills", kills)
-}
-
-func child(dir string) *exec.Cmd {
-	c := exec.Command(os.Args[0])
-	c.Env = append(os.Environ(), childVariable+"="+dir)
-	return c
-}
-
 // TestInterrupt sends a child SIGINT: it saves, leaves with 130, and goes on when run again.
 func TestInterrupt(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "study")
-	c := child(dir)
+	c := child(dir, "ecad", 0)
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +223,7 @@ func TestInterrupt(t *testing.T) {
 		t.Fatalf("the interrupted study: %v", err)
 	}
 	s.Close()
-	if out, err := child(dir).CombinedOutput(); err != nil {
+	if out, err := child(dir, "ecad", 0).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 }

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -173,46 +171,6 @@ func openLazy(dir string, o Options) (*Study, error) {
 		o.disk = lazyDisk{newOSDisk(dir)}
 	}
 	return Open(dir, o)
-}
-
-// childVariable makes the test binary run a study, for the tests that kill it.
-const childVariable = "ECADX_STUDY_TEST_CHILD"
-
-func TestMain(m *testing.M) {
-	dir := os.Getenv(childVariable)
-	if dir == "" {
-		os.Exit(m.Run())
-	}
-	if err := runChild(dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		if errors.Is(err, ga.ErrInterrupted) {
-			os.Exit(130)
-		}
-		os.Exit(1)
-	}
-}
-
-// childSearch is what a child runs: longer than smallSearch, with pauses for somebody to kill it in.
-func childSearch(t testing.TB) ga.Config { return searchConfig(t, testShape, 8, 12, 6) }
-
-// noTest lets a child build a configuration without a test.
-type noTest struct{ testing.TB }
-
-func (noTest) Helper()           {}
-func (noTest) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
-
-func runChild(dir string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT)
-	defer stop()
-	s, err := Open(dir, testOptions())
-	if err != nil {
-		return err
-	}
-	res, err := ga.Run(ctx, childSearch(noTest{}), deps(&synthetic{pause: 2 * time.Millisecond}, s))
-	if err == nil {
-		err = s.WriteResult(res, "scene", "macs", encodeSchedule)
-	}
-	return errors.Join(err, s.Close())
 }
 
 func copyTree(t testing.TB, from, to string) {

@@ -79,7 +79,9 @@ func (x *index) shape() (s schedule.Shape, ok bool) {
 func (c *Contents) Generations() int { return max(0, len(c.Snapshots)-1) }
 
 // ScheduleOf returns the schedule that a candidate stands for. Baselines of generation 0 may have fewer steps than the others.
-func (c *Contents) ScheduleOf(e ga.Evaluation) (*schedule.Schedule, error) { return scheduleOf(c.Shape, e) }
+func (c *Contents) ScheduleOf(e ga.Evaluation) (*schedule.Schedule, error) {
+	return scheduleOf(c.Shape, e)
+}
 
 func scheduleOf(shape schedule.Shape, e ga.Evaluation) (*schedule.Schedule, error) {
 	if row := shape.RowLen(); row > 0 && e.Genome.Len()%row == 0 {

@@ -124,7 +124,7 @@ func TestLock(t *testing.T) {
 	if _, err := Open(dir, testOptions()); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
 		t.Errorf("a second opener: %v, want ErrLocked with this process's id", err)
 	}
-	if out, err := child(dir).CombinedOutput(); err == nil || !strings.Contains(string(out), ErrLocked.Error()) {
+	if out, err := child(dir, "ecad", 0).CombinedOutput(); err == nil || !strings.Contains(string(out), ErrLocked.Error()) {
 		t.Errorf("a second process: %v: %s", err, out)
 	}
 	if err := s.Close(); err != nil {
