@@ -149,7 +149,10 @@ func (r *runner) start() error {
 		worst = newCandidate("all reused", all)
 		list = append(list, worst)
 	}
-	logged, known := r.recall(0)
+	logged, known, err := r.recall(0)
+	if err != nil {
+		return err
+	}
 	if err := r.evaluate(list); err != nil {
 		return err
 	}

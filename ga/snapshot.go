@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"ecadx/schedule"
 )
@@ -95,10 +96,18 @@ func (s *Snapshot) CheckNext(logged []*Snapshot) (known bool, err error) {
 // errRecall is wrapped by errors of Algorithm.Recall.
 var errRecall = errors.New("ecadx/ga: a snapshot cannot be recalled")
 
-// recall takes the outcomes of a generation from the log. ok is false if the log does not hold it.
-func (r *runner) recall(generation int) (s *Snapshot, ok bool) {
+// recall takes the outcomes of a generation from the log. ok is false if the log does not hold it. Scores that a repaired log has lost are
+// evaluated again: races and the result need them.
+func (r *runner) recall(generation int) (s *Snapshot, ok bool, err error) {
 	if s, ok = r.deps.Log.Snapshot(generation); !ok {
-		return nil, false
+		return nil, false, nil
+	}
+	lost, err := r.incomplete(s)
+	if err == nil && len(lost) > 0 {
+		err = r.score(lost, r.cfg.Images)
+	}
+	if err != nil {
+		return nil, false, err
 	}
 	for _, e := range s.Candidates {
 		r.committed[e.Hash] = true
@@ -107,14 +116,34 @@ func (r *runner) recall(generation int) (s *Snapshot, ok bool) {
 		}
 	}
 	r.progress.Evaluations, r.progress.Images, r.progress.Dropped = s.Evaluations, s.Images, s.Dropped
-	return s, true
+	return s, true, nil
+}
+
+// incomplete returns the candidates of a snapshot that were scored on all images and lack some of these scores.
+func (r *runner) incomplete(s *Snapshot) ([]candidate, error) {
+	var list []candidate
+	for _, e := range s.Candidates {
+		if e.Status != StatusScored || !e.First || !slices.ContainsFunc(r.cfg.Images, func(im Image) bool { _, ok := r.deps.Log.Score(e.Hash, im.ID); return !ok }) {
+			continue
+		}
+		shape := r.cfg.Shape
+		if row := shape.RowLen(); e.Genome.Len()%row == 0 {
+			shape.Steps = e.Genome.Len() / row // a baseline may have fewer steps
+		}
+		known, err := ScheduleOf(shape, e.Genome)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, candidate{name: e.Name, hash: e.Hash, schedule: known.Canonical()})
+	}
+	return list, nil
 }
 
 // recallGeneration repeats a generation that the log holds and returns the population after it.
 func (r *runner) recallGeneration(generation int, population []Individual) (next []Individual, ok bool, err error) {
-	s, ok := r.recall(generation)
-	if !ok {
-		return nil, false, nil
+	s, ok, err := r.recall(generation)
+	if err != nil || !ok {
+		return nil, false, err
 	}
 	genomes, births := make([]Genome, len(s.Candidates)), make([]Birth, len(s.Candidates))
 	list := make([]candidate, len(s.Candidates))

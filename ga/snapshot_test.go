@@ -98,3 +98,32 @@ func TestOriginIsRecalled(t *testing.T) {
 		t.Errorf("origin has %d fields, 5 are carried by Birth and restored by Recall (parents are only told)", n)
 	}
 }
+
+// TestRecallLostScores goes on from snapshots whose scores are lost in part, as in a repaired log.
+func TestRecallLostScores(t *testing.T) {
+	config := func() Config {
+		cfg := structuredConfig(t, nil)
+		cfg.Racing = Racing{Rungs: []int{3}, Confidence: 0.9}
+		return cfg
+	}
+	whole := &MemoryLog{}
+	want, err := Run(context.Background(), config(), testDeps(&synthetic{}, whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, keep := range []int{0, 3, 9} {
+		s := NewStream(uint64(keep), 0, PurposeInit, 0, 0)
+		log := &MemoryLog{snapshots: slices.Clone(whole.snapshots[:4])}
+		for h, scores := range whole.scores {
+			for id, score := range scores {
+				if s.IntN(10) < keep {
+					log.Append([]Record{{h, id, score}})
+				}
+			}
+		}
+		got, err := Run(context.Background(), config(), testDeps(&synthetic{}, log))
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%d of 10 scores kept: another result: %v", keep, err)
+		}
+	}
+}

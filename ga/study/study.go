@@ -234,9 +234,6 @@ func (s *Study) openLog(names []string) error {
 		return err
 	}
 	s.dropped = s.pos.torn
-	if s.pos.ended {
-		return s.newSegment()
-	}
 	if s.out, err = s.disk.OpenAppend(segmentName(s.pos.segment)); err != nil {
 		return err
 	}
@@ -245,11 +242,15 @@ func (s *Study) openLog(names []string) error {
 			return err
 		}
 	}
-	if closed(s.disk) {
-		return nil
+	if !closed(s.disk) { // The process that wrote the tail may have been killed before it synced.
+		if err := s.out.Sync(); err != nil {
+			return err
+		}
 	}
-	// The process that wrote the tail may have been killed before it synced.
-	return s.out.Sync()
+	if s.pos.ended {
+		return s.newSegment()
+	}
+	return nil
 }
 
 // checkOrigin compares the frozen configuration with the present one and with the origin in the log.

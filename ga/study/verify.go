@@ -129,6 +129,9 @@ func (v *Verification) verifyLog(d fs.FS, x *index, names []string) error {
 func (v *Verification) verifyFiles(d fs.FS, x *index, whole bool) error {
 	seen := map[string]bool{}
 	err := fs.WalkDir(d, ".", func(name string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() && name == damagedDir {
+			return fs.SkipDir
+		}
 		if err != nil || e.IsDir() || path.Dir(name) == logDir && name != endFile || name == lockFile {
 			return err
 		}
