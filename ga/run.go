@@ -135,7 +135,7 @@ func (r *runner) start() error {
 	if err != nil {
 		return err
 	}
-	r.uncached = newCandidate("none", none)
+	r.uncached = newCandidate(UncachedName, none)
 	list := []candidate{r.uncached}
 	for _, b := range r.cfg.Baselines {
 		list = append(list, newCandidate(b.Name, b.Schedule))
@@ -146,7 +146,7 @@ func (r *runner) start() error {
 		if err != nil {
 			return err
 		}
-		worst = newCandidate("all reused", all)
+		worst = newCandidate(AllReusedName, all)
 		list = append(list, worst)
 	}
 	logged, known, err := r.recall(0)
@@ -300,7 +300,7 @@ func (r *runner) judge(generation int, genomes []Genome, list []candidate) []Ind
 	out := make([]Individual, len(genomes))
 	for i, g := range genomes {
 		o := r.quality[list[i].hash]
-		out[i] = Individual{Genome: g, CV: float64(max(0, r.cfg.MinDiff-(g.Len()-g.Count())))}
+		out[i] = Individual{Genome: g, CV: r.violation(g)}
 		if o.invalid != "" || o.raced {
 			out[i].CV = math.Inf(1)
 			r.archive.Mark(list[i].hash)
@@ -343,6 +343,11 @@ func (r *runner) fitting(genomes []Genome) ([]Genome, error) {
 		}
 	}
 	return out, nil
+}
+
+// violation is how many genes too few a genome reuses.
+func (r *runner) violation(g Genome) float64 {
+	return float64(max(0, r.cfg.MinDiff-(g.Len()-g.Count())))
 }
 
 func (r *runner) addToArchive(c candidate, generation int) {

@@ -30,16 +30,23 @@ type Status uint8
 
 // The statuses.
 const (
-	StatusScored  Status = 1 // on all search images
-	StatusInvalid Status = 2 // an image has no score
-	StatusDropped Status = 3 // it lost a race
+	StatusScored     Status = 1 // on all search images
+	StatusInvalid    Status = 2 // an image has no score
+	StatusDropped    Status = 3 // it lost a race
+	StatusInfeasible Status = 4 // scored, and reuses less than Config.MinDiff asks for
 )
 
-var statusNames = [...]string{StatusScored: "scored", StatusInvalid: "invalid", StatusDropped: "dropped"}
+var statusNames = [...]string{StatusScored: "scored", StatusInvalid: "invalid", StatusDropped: "dropped", StatusInfeasible: "infeasible"}
+
+// Names of the candidates of generation 0 that are neither baselines nor seeds.
+const (
+	UncachedName  = "none"
+	AllReusedName = "all reused"
+)
 
 // String names the status.
 func (s Status) String() string {
-	if s < StatusScored || s > StatusDropped {
+	if s < StatusScored || s > StatusInfeasible {
 		return fmt.Sprintf("status(%d)", uint8(s))
 	}
 	return statusNames[s]
@@ -123,7 +130,7 @@ func (r *runner) recall(generation int) (s *Snapshot, ok bool, err error) {
 func (r *runner) incomplete(s *Snapshot) ([]candidate, error) {
 	var list []candidate
 	for _, e := range s.Candidates {
-		if e.Status != StatusScored || !e.First || !slices.ContainsFunc(r.cfg.Images, func(im Image) bool { _, ok := r.deps.Log.Score(e.Hash, im.ID); return !ok }) {
+		if e.Status == StatusInvalid || e.Status == StatusDropped || !e.First || !slices.ContainsFunc(r.cfg.Images, func(im Image) bool { _, ok := r.deps.Log.Score(e.Hash, im.ID); return !ok }) {
 			continue
 		}
 		shape := r.cfg.Shape
@@ -178,6 +185,8 @@ func (r *runner) commit(generation int, genomes []Genome, list []candidate, popu
 			e.Status = StatusInvalid
 		case o.raced:
 			e.Status = StatusDropped
+		case generation > 0 && r.violation(genomes[i]) > 0:
+			e.Status = StatusInfeasible
 		}
 		r.committed[c.hash] = true
 		s.Candidates[i] = e

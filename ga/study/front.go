@@ -143,7 +143,7 @@ func encodeJSON(name string, v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// WriteResult writes the schedules that the result lists, front.svg and, last, front.json, each in one step. encode
+// WriteResult writes the schedules that the result lists, three tables, front.svg and, last, front.json, each in one step. encode
 // returns the bytes of a schedule file; the same candidate must always give the same bytes.
 func (s *Study) WriteResult(res *ga.Result, quality, cost string, encode func(ga.Candidate) ([]byte, error)) error {
 	front := NewFront(res, quality, cost)
@@ -162,8 +162,13 @@ func (s *Study) WriteResult(res *ga.Result, quality, cost string, encode func(ga
 			}
 		}
 	}
-	if err := s.WriteFile("front.svg", front.SVG()); err != nil {
-		return err
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{{"evaluations.csv", EvaluationsCSV(s.snapshots)}, {"history.csv", HistoryCSV(s.snapshots)}, {"front.csv", front.CSV()}, {"front.svg", front.SVG()}} {
+		if err := s.WriteFile(f.name, f.data); err != nil {
+			return err
+		}
 	}
 	return s.WriteFile(frontFile, data)
 }

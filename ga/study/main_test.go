@@ -85,8 +85,8 @@ func searchConfig(t testing.TB, shape schedule.Shape, population, generations, i
 
 // tinySearch ends in a study of less than 10 kB, for tests that try every byte of it.
 func tinySearch(t testing.TB) ga.Config {
-	cfg := searchConfig(t, schedule.Shape{Family: schedule.PixArt, Steps: 3, Blocks: 1}, 2, 2, 2)
-	cfg.Seeds, cfg.Baselines, cfg.HeldOut = cfg.Seeds[2:3], nil, nil
+	cfg := searchConfig(t, schedule.Shape{Family: schedule.PixArt, Steps: 4, Blocks: 1}, 2, 1, 2)
+	cfg.Seeds, cfg.Baselines, cfg.HeldOut = cfg.Seeds[1:2], nil, nil
 	return cfg
 }
 

@@ -94,7 +94,7 @@ func parseCandidate(p []byte) (generation int, e ga.Evaluation, err error) {
 	if e.Name, p, ok = takeText(p[size:]); ok {
 		e.Reason, p, ok = takeText(p)
 	}
-	if !ok || e.Status < ga.StatusScored || e.Status > ga.StatusDropped || (e.Reason != "") != (e.Status == ga.StatusInvalid) {
+	if !ok || e.Status < ga.StatusScored || e.Status > ga.StatusInfeasible || (e.Reason != "") != (e.Status == ga.StatusInvalid) {
 		return 0, e, bad
 	}
 	if len(p) > 0 {
