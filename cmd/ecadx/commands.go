@@ -5,7 +5,7 @@ import "github.com/urfave/cli/v2"
 // commands lists the commands in the order of the help page.
 func commands() []*cli.Command {
 	return []*cli.Command{
-		generateCommand(), evolveCommand(), initCommand(), reportCommand(), scoreCommand(), scheduleCommand(), benchCommand(), devicesCommand(), modelCommand(), denoiseCommand(),
+		generateCommand(), evolveCommand(), studyCommand(), initCommand(), reportCommand(), scoreCommand(), scheduleCommand(), benchCommand(), devicesCommand(), modelCommand(), denoiseCommand(),
 		programCommand(), compileCommand(),
 		completionCommand(),
 	}

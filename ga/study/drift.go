@@ -106,3 +106,14 @@ func isBareKey(s string) bool {
 
 // ShapePart is the part of an origin that holds the shape of a study's schedules, as JSON of schedule.Shape.
 const ShapePart = "shape"
+
+// Compare lists in what two studies were begun differently, by configuration and origin: Study is that of a, Now that of b.
+func Compare(a, b *Contents) []Difference {
+	diff := compareConfigs(a.Config, b.Config)
+	for _, d := range compareParts(a.Origin, b.Origin) {
+		if d.Key != "config" { // whose keys are listed
+			diff = append(diff, d)
+		}
+	}
+	return diff
+}

@@ -89,3 +89,9 @@ func scheduleOf(shape schedule.Shape, e ga.Evaluation) (*schedule.Schedule, erro
 	}
 	return ga.ScheduleOf(shape, e.Genome)
 }
+
+// Is reports whether a directory holds a study that has begun.
+func Is(dir string) bool {
+	names, err := segments(newOSDisk(dir))
+	return err != nil && errors.Is(err, ErrCorrupt) || len(names) > 0
+}

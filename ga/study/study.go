@@ -191,7 +191,7 @@ func FrozenConfig(dir string) ([]byte, error) {
 
 // removeTemporary deletes files that a killed process was writing.
 func (s *Study) removeTemporary() {
-	for _, dir := range []string{".", logDir, "schedules", "samples", "inputs"} {
+	for _, dir := range folders {
 		entries, _ := fs.ReadDir(s.disk, dir)
 		for _, e := range entries {
 			if strings.HasSuffix(e.Name(), temporary) {
@@ -218,7 +218,11 @@ func (s *Study) open(names []string, o Options) error {
 		return &CorruptError{File: configFile, What: "the file is missing", cause: err}
 	}
 	// New, or killed before the log began: nothing depends on the configuration yet.
-	if err := replaceFile(s.disk, configFile, o.Config); err != nil {
+	err = replaceFile(s.disk, configFile, o.Config)
+	if err == nil {
+		err = s.disk.SyncDir(".")
+	}
+	if err != nil {
 		return err
 	}
 	s.fingerprint = fingerprint(s.origin)
@@ -242,13 +246,29 @@ func (s *Study) openLog(names []string) error {
 			return err
 		}
 	}
-	if !closed(s.disk) { // The process that wrote the tail may have been killed before it synced.
-		if err := s.out.Sync(); err != nil {
+	if !closed(s.disk) {
+		if err := s.settle(); err != nil {
 			return err
 		}
 	}
 	if s.pos.ended {
 		return s.newSegment()
+	}
+	return nil
+}
+
+// folders are the directories that a study writes files in.
+var folders = []string{".", logDir, "schedules", "samples", "inputs"}
+
+// settle makes durable what a process has written that was killed before it synced: the end of the log, and names.
+func (s *Study) settle() error {
+	if err := s.out.Sync(); err != nil {
+		return err
+	}
+	for _, dir := range folders {
+		if err := s.disk.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }
