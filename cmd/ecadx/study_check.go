@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -63,7 +64,10 @@ again, and evaluates what was lost. Everything replaced goes to DIR/damaged firs
 				return err
 			}
 			r, err := study.Repair(dir)
-			if err != nil {
+			switch {
+			case errors.Is(err, study.ErrLocked):
+				return newError(exitFailed, "%w", err)
+			case err != nil:
 				return badInput(err)
 			}
 			out := environmentOf(c).stdout

@@ -212,7 +212,7 @@ func frontEntries(s *study.Contents) (uncached study.FrontEntry, front []study.F
 func writeFront(out io.Writer, sum studySummary, entries []study.FrontEntry) error {
 	fmt.Fprintf(out, "%s, %s: %d schedules, hypervolume %.4f after %s generations\n\n", sum.Dir, sum.State, len(entries)-1, sum.Hypervolume, sum.ofPlanned())
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "schedule\t%s\t95 %% interval\t%s\tmacs\n", sum.Quality, sum.Cost)
+	fmt.Fprintf(w, "schedule\t%s\t95 %% interval\t%s\t\n", sum.Quality, sum.Cost)
 	for _, e := range entries {
 		quality, ci := judged(e)
 		q, interval := "-", ""
@@ -222,7 +222,7 @@ func writeFront(out io.Writer, sum studySummary, entries []study.FrontEntry) err
 		if ci != nil {
 			interval = fmt.Sprintf("%.4f to %.4f", ci[0], ci[1])
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.2fx\n", shortName(e), q, interval, siPrefix(e.Cost), e.MACsRatio)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.2fx less\n", shortName(e), q, interval, siPrefix(e.Cost), e.MACsRatio)
 	}
 	return w.Flush()
 }
