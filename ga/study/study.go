@@ -174,7 +174,7 @@ func checkDir(d fs.FS) error {
 			foreign = name
 		}
 	}
-	if foreign != "" {
+	if names, err := segments(d); foreign != "" && err == nil && len(names) == 0 {
 		return fmt.Errorf("%w: it holds %q but no config.toml: give an empty or a new directory", ErrNotStudy, foreign)
 	}
 	return nil
