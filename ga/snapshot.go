@@ -33,7 +33,7 @@ const (
 	StatusScored     Status = 1 // on all search images
 	StatusInvalid    Status = 2 // an image has no score
 	StatusDropped    Status = 3 // it lost a race
-	StatusInfeasible Status = 4 // scored, and reuses less than Config.MinDiff asks for
+	StatusInfeasible Status = 4 // scored, and reuses less than Config.MinDiff asks for or takes more than Config.MaxMemory
 )
 
 var statusNames = [...]string{StatusScored: "scored", StatusInvalid: "invalid", StatusDropped: "dropped", StatusInfeasible: "infeasible"}
@@ -178,6 +178,10 @@ func (r *runner) commit(generation int, genomes []Genome, list []candidate, popu
 		if err != nil {
 			return err
 		}
+		fits, err := r.fits(c)
+		if err != nil {
+			return err
+		}
 		e := Evaluation{Genome: genomes[i], Hash: c.hash, Name: c.name, Birth: r.cfg.Algorithm.Birth(genomes[i]), Status: StatusScored, Reason: o.invalid,
 			First: !r.committed[c.hash], Images: o.images, Quality: o.quality, StdErr: o.stdErr, Cost: o.cost, MACs: macs}
 		switch {
@@ -185,7 +189,7 @@ func (r *runner) commit(generation int, genomes []Genome, list []candidate, popu
 			e.Status = StatusInvalid
 		case o.raced:
 			e.Status = StatusDropped
-		case generation > 0 && r.violation(genomes[i]) > 0:
+		case !fits || generation > 0 && r.violation(genomes[i]) > 0:
 			e.Status = StatusInfeasible
 		}
 		r.committed[c.hash] = true
