@@ -17,7 +17,7 @@ import (
 func TestStudy(t *testing.T) {
 	needsModel(t)
 	dir := t.TempDir()
-	text := strings.Replace(smallSearch, "[search]\n", "[search]\nmode = \"ecadx\"\n", 1)
+	text := strings.Replace(smallSearch, `mode = "ecad"`, `mode = "ecadx"`, 1)
 	writeTestFile(t, filepath.Join(dir, "s.toml"), strings.Replace(text, "generations = 4", "generations = 3", 1)+"dynamic = 0\n")
 	cmd, rest := start(t, dir, "generation 1/3", "evolve", "s.toml", "--out", "s", "--threads", "1")
 	// While it runs it can be looked at, but neither run nor mended by another process.
