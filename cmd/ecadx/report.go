@@ -154,7 +154,7 @@ func (w *pageWriter) page(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	content.History = historyOf(contents.Snapshots, w.front)
+	content.History = historyOf(contents)
 	for _, e := range w.front.Front {
 		f, err := schedule.ReadFile(filepath.Join(w.dir, filepath.FromSlash(e.File)))
 		if err != nil {
@@ -179,25 +179,22 @@ func (w *pageWriter) page(ctx context.Context) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// historyOf is the hypervolume after each generation, and the work up to there: the MACs of the images scored, each a whole run.
-func historyOf(snapshots []*ga.Snapshot, f *study.Front) []page.Generation {
-	var archive ga.Archive
+// historyOf is where the search stood after each generation, and the work up to there: the MACs of the images scored, each a whole run.
+func historyOf(c *study.Contents) []page.Generation {
 	var out []page.Generation
-	macs := 0.0
-	for _, s := range snapshots {
+	macs := make([]float64, len(c.Snapshots)) // by generation, 0 included
+	for g, s := range c.Snapshots {
+		if g > 0 {
+			macs[g] = macs[g-1]
+		}
 		for _, e := range s.Candidates {
 			if e.First {
-				macs += e.MACs * float64(e.Images)
-			}
-			// Runs with fewer steps are no part of the front, and computing everything is what it is compared with.
-			if e.Status == ga.StatusScored && e.Hash.String() != f.Uncached.Hash && e.Genome.Len() == s.Candidates[0].Genome.Len() {
-				archive.Add(ga.Entry{Hash: e.Hash, Point: ga.Point{Quality: e.Quality, Cost: e.Cost}})
+				macs[g] += e.MACs * float64(e.Images)
 			}
 		}
-		if s.Generation > 0 && f.Uncached.Quality != nil {
-			_, volume := ga.HypervolumeOf(archive.Points(), s.Reference, *f.Uncached.Quality)
-			out = append(out, page.Generation{Generation: s.Generation, Images: s.Images, MACs: macs, Hypervolume: volume})
-		}
+	}
+	for _, h := range c.History() {
+		out = append(out, page.Generation{Generation: h.Generation, Images: h.Images, MACs: macs[h.Generation], Hypervolume: h.Hypervolume})
 	}
 	return out
 }

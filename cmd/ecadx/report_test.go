@@ -66,15 +66,16 @@ func TestHistory(t *testing.T) {
 	candidate := func(hash byte, cost, quality float64, images int, status ga.Status, first bool) ga.Evaluation {
 		return ga.Evaluation{Genome: ga.NewGenome(6), Hash: schedule.Hash{hash}, Cost: cost, Quality: quality, MACs: cost, Images: images, Status: status, First: first}
 	}
-	top, reference := 1.0, ga.Point{Quality: 0, Cost: 10}
+	reference := ga.Point{Quality: 0, Cost: 10}
 	shorter := candidate(9, 1, 0.9, 4, ga.StatusScored, true)
 	shorter.Genome = ga.NewGenome(3)
-	f := &study.Front{Uncached: study.FrontEntry{Hash: schedule.Hash{1}.String(), Quality: &top}}
-	got := historyOf([]*ga.Snapshot{
-		{Reference: reference, Candidates: []ga.Evaluation{candidate(1, 10, 1, 4, ga.StatusScored, true), shorter}},
+	uncached := candidate(1, 10, 1, 4, ga.StatusScored, true)
+	uncached.Name = ga.UncachedName
+	got := historyOf(&study.Contents{Snapshots: []*ga.Snapshot{
+		{Reference: reference, Candidates: []ga.Evaluation{uncached, shorter}},
 		{Generation: 1, Images: 12, Reference: reference, Candidates: []ga.Evaluation{candidate(2, 5, 0.5, 4, ga.StatusScored, true), candidate(1, 10, 1, 4, ga.StatusScored, false)}},
 		{Generation: 2, Images: 14, Reference: reference, Candidates: []ga.Evaluation{candidate(3, 2, 0.8, 2, ga.StatusDropped, true), candidate(4, 8, 0.9, 4, ga.StatusScored, true)}},
-	}, f)
+	}})
 	want := []page.Generation{{Generation: 1, Images: 12, MACs: 40 + 4 + 20, Hypervolume: 0.25}, {Generation: 2, Images: 14, MACs: 64 + 4 + 32, Hypervolume: 0.25 + 0.08}}
 	if len(got) != 2 || got[0] != want[0] || got[1].MACs != want[1].MACs || math.Abs(got[1].Hypervolume-want[1].Hypervolume) > 1e-12 {
 		t.Errorf("%+v, want %+v", got, want)
