@@ -30,8 +30,8 @@ type Model struct {
 	config   []byte    // transformer/config.json
 	snapshot *Snapshot // nil for random models
 	builtin  fs.FS     // of built-in models
-	guidance float64   // default of built-in models, 0: the family's
-	seed     uint64    // of random models
+	own      ownDefaults
+	seed     uint64 // of random models
 
 	mu      sync.Mutex
 	weights *Weights
@@ -91,7 +91,8 @@ func openBuiltin(ref string, b builtin) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.builtin, m.guidance = tree, b.guidance
+	b.own.textTokens = m.own.textTokens
+	m.builtin, m.own = tree, b.own
 	return m, nil
 }
 
@@ -105,7 +106,11 @@ func newModel(ref string, s *Snapshot) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Folder(Transformer).Path(configFile), err)
 	}
-	return &Model{ref: ref, family: f, config: data, snapshot: s}, nil
+	m := &Model{ref: ref, family: f, config: data, snapshot: s}
+	if d := f.traits().Defaults; d.Unmasked { // all prompts are as long, padding included, as the tokenizer says
+		m.own.textTokens = min(d.TextTokens, s.tokenizerLength(Tokenizer2, d.TextTokens))
+	}
+	return m, nil
 }
 
 // pipelineClass is the class that model_index.json names. Without the file it is empty.
@@ -180,11 +185,7 @@ func (m *Model) Shape(steps int) schedule.Shape { return m.family.shape(steps) }
 
 // Defaults is how the model runs when the user says nothing else.
 func (m *Model) Defaults() Defaults {
-	d := m.family.traits().Defaults
-	if m.guidance != 0 {
-		d.Guidance = m.guidance
-	}
-	return d
+	return m.own.apply(m.family.traits().Defaults)
 }
 
 // Guided tells whether a guidance scale doubles the model's rows: an unconditional one for every image.
@@ -212,7 +213,7 @@ func (m *Model) First(n int) (*Model, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("%d blocks: use at least 1", n)
 	}
-	return &Model{ref: m.ref, family: m.family.first(n), config: m.config, snapshot: m.snapshot, builtin: m.builtin, guidance: m.guidance, seed: m.seed, parent: m}, nil
+	return &Model{ref: m.ref, family: m.family.first(n), config: m.config, snapshot: m.snapshot, builtin: m.builtin, own: m.own, seed: m.seed, parent: m}, nil
 }
 
 // Weights opens the transformer's weights when first asked for.

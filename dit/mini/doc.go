@@ -1,8 +1,8 @@
-// Package mini holds the built-in miniature model and the small world it draws.
+// Package mini holds the built-in miniature models and the small world they draw.
 //
-// The model is a PixArt of 8 blocks with 2 heads of 72, trained from nothing by the scripts in train/ on pictures of
-// coloured shapes with captions; it is embedded in the binary (see [PixArt]) and loads through the code that loads
-// released snapshots.
+// They are a PixArt of 8 blocks with 2 heads of 72 and a FLUX of 2 double and 4 single blocks with 4 heads of 32,
+// trained by the scripts in train/ on pictures of coloured shapes with captions; they are embedded in the binary (see
+// [PixArt] and [Flux]) and load through the code that loads released snapshots.
 //
 // The world is small enough to be judged exactly: [ParseScene] reads what a caption asks for, [Scene.Render] draws a
 // scene as the training set shows it, and [Score] says whether a picture shows what its caption says, strictly and

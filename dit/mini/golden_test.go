@@ -51,9 +51,9 @@ func TestPythonAgrees(t *testing.T) {
 		}
 		img := Draw(want.Background, placed)
 		worst := 0
-		for y := range PixArtSize {
-			for x := range PixArtSize {
-				r, g, b, _ := sheet.At(i%6*PixArtSize+x, i/6*PixArtSize+y).RGBA()
+		for y := range PictureSize {
+			for x := range PictureSize {
+				r, g, b, _ := sheet.At(i%6*PictureSize+x, i/6*PictureSize+y).RGBA()
 				p := img.Pix[img.PixOffset(x, y):]
 				for k, v := range [3]uint32{r, g, b} {
 					worst = max(worst, int(p[k])-int(v>>8), int(v>>8)-int(p[k]))

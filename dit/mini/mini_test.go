@@ -201,12 +201,12 @@ func TestStrictNamesTheFault(t *testing.T) {
 // blur averages over a square window of the given radius, mixed with the picture itself by the fraction beyond it.
 func blur(img *image.RGBA, radius int) *image.RGBA {
 	out := image.NewRGBA(img.Rect)
-	for y := range PixArtSize {
-		for x := range PixArtSize {
+	for y := range PictureSize {
+		for x := range PictureSize {
 			for k := range 4 {
 				sum, n := 0, 0
-				for v := max(0, y-radius); v <= min(PixArtSize-1, y+radius); v++ {
-					for u := max(0, x-radius); u <= min(PixArtSize-1, x+radius); u++ {
+				for v := max(0, y-radius); v <= min(PictureSize-1, y+radius); v++ {
+					for u := max(0, x-radius); u <= min(PictureSize-1, x+radius); u++ {
 						sum += int(img.Pix[img.PixOffset(u, v)+k])
 						n++
 					}
@@ -221,9 +221,9 @@ func blur(img *image.RGBA, radius int) *image.RGBA {
 // shift moves the picture to the right and down, repeating its edge.
 func shift(img *image.RGBA, dx, dy int) *image.RGBA {
 	out := image.NewRGBA(img.Rect)
-	for y := range PixArtSize {
-		for x := range PixArtSize {
-			out.SetRGBA(x, y, img.RGBAAt(min(PixArtSize-1, max(0, x-dx)), min(PixArtSize-1, max(0, y-dy))))
+	for y := range PictureSize {
+		for x := range PictureSize {
+			out.SetRGBA(x, y, img.RGBAAt(min(PictureSize-1, max(0, x-dx)), min(PictureSize-1, max(0, y-dy))))
 		}
 	}
 	return out
@@ -294,9 +294,9 @@ func TestSmoothFallsWithEveryDegradation(t *testing.T) {
 func TestScoreOfOtherSizesAndKinds(t *testing.T) {
 	s := Scene{Beside, White, Object{Small, Green, Ring}, Object{Large, Blue, Triangle}}
 	img := s.Render(rand.New(rand.NewPCG(8, 8)))
-	double := image.NewNRGBA(image.Rect(5, 7, 5+2*PixArtSize, 7+2*PixArtSize))
-	for y := range 2 * PixArtSize {
-		for x := range 2 * PixArtSize {
+	double := image.NewNRGBA(image.Rect(5, 7, 5+2*PictureSize, 7+2*PictureSize))
+	for y := range 2 * PictureSize {
+		for x := range 2 * PictureSize {
 			double.Set(5+x, 7+y, img.At(x/2, y/2))
 		}
 	}

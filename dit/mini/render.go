@@ -66,15 +66,15 @@ func (s Scene) Place(rng *rand.Rand) []Placed {
 	return out
 }
 
-// Render draws the scene with its objects placed at random, [PixArtSize] pixels wide and high.
+// Render draws the scene with its objects placed at random, [PictureSize] pixels wide and high.
 func (s Scene) Render(rng *rand.Rand) *image.RGBA { return Draw(s.Background, s.Place(rng)) }
 
-// Draw draws placed objects, later ones over earlier ones, [PixArtSize] pixels wide and high. Edges are smooth: a
+// Draw draws placed objects, later ones over earlier ones, [PictureSize] pixels wide and high. Edges are smooth: a
 // pixel is covered by clip(0.5 - d, 0, 1), d the signed distance of its centre from the outline.
 func Draw(background Background, objects []Placed) *image.RGBA {
-	img := image.NewRGBA(image.Rect(0, 0, PixArtSize, PixArtSize))
-	for y := range PixArtSize {
-		for x := range PixArtSize {
+	img := image.NewRGBA(image.Rect(0, 0, PictureSize, PictureSize))
+	for y := range PictureSize {
+		for x := range PictureSize {
 			var colour [3]float64
 			for k, v := range groundRGB[background] {
 				colour[k] = float64(v)

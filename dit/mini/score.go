@@ -38,7 +38,7 @@ type Result struct {
 	Fault Fault
 }
 
-// Score judges a picture by its caption. Pictures that are not [PixArtSize] pixels wide and high are resampled first.
+// Score judges a picture by its caption. Pictures that are not [PictureSize] pixels wide and high are resampled first.
 // It is deterministic, may be called by several goroutines and takes about a millisecond. The error says that the
 // caption is not of the grammar or that the picture is empty.
 func Score(img image.Image, caption string) (Result, error) {
@@ -63,7 +63,7 @@ func ScoreScene(img image.Image, scene Scene) (Result, error) {
 	return Result{Strict: fault == None, Smooth: j.smooth(scene), Fault: fault}, nil
 }
 
-const pixelCount = PixArtSize * PixArtSize
+const pixelCount = PictureSize * PictureSize
 
 // judge holds one picture and the scratch memory of its judgement.
 type judge struct {
@@ -103,12 +103,12 @@ func (j *judge) load(img image.Image) error {
 		return [3]float64{float64(r) / 257, float64(g) / 257, float64(b) / 257}
 	}
 	span := func(i, size int) (int, int) {
-		lo, hi := i*size/PixArtSize, (i+1)*size/PixArtSize
+		lo, hi := i*size/PictureSize, (i+1)*size/PictureSize
 		return lo, max(hi, lo+1)
 	}
-	for y := range PixArtSize {
+	for y := range PictureSize {
 		y0, y1 := span(y, b.Dy())
-		for x := range PixArtSize {
+		for x := range PictureSize {
 			x0, x1 := span(x, b.Dx())
 			var sum [3]float64
 			for v := y0; v < y1; v++ {
@@ -122,7 +122,7 @@ func (j *judge) load(img image.Image) error {
 			for k := range sum {
 				sum[k] /= float64((y1 - y0) * (x1 - x0))
 			}
-			j.pixels[y*PixArtSize+x] = sum
+			j.pixels[y*PictureSize+x] = sum
 		}
 	}
 	return nil
@@ -157,16 +157,16 @@ type rect struct{ x0, x1, y0, y1 int }
 
 // side is the part of the picture in which object i is looked for.
 func (s Scene) side(i int) rect {
-	r := rect{0, PixArtSize, 0, PixArtSize}
+	r := rect{0, PictureSize, 0, PictureSize}
 	lo, hi := &r.x0, &r.x1
 	if s.Layout == Stacked {
 		lo, hi = &r.y0, &r.y1
 	}
 	if s.Layout != Single {
 		if i == 0 {
-			*hi = PixArtSize / 2
+			*hi = PictureSize / 2
 		} else {
-			*lo = PixArtSize / 2
+			*lo = PictureSize / 2
 		}
 	}
 	return r
@@ -184,7 +184,7 @@ func (j *judge) measureMembership(colour Colour, ground Background, window rect)
 	}
 	for y := window.y0; y < window.y1; y++ {
 		for x := window.x0; x < window.x1; x++ {
-			p := &j.pixels[y*PixArtSize+x]
+			p := &j.pixels[y*PictureSize+x]
 			var dot, squared float64
 			for k := range base {
 				dot += (p[k] - base[k]) * line[k]
@@ -194,7 +194,7 @@ func (j *judge) measureMembership(colour Colour, ground Background, window rect)
 				d := p[k] - base[k] - share*line[k]
 				squared += d * d
 			}
-			j.member[y*PixArtSize+x] = share * agreement(squared)
+			j.member[y*PictureSize+x] = share * agreement(squared)
 		}
 	}
 }
@@ -203,8 +203,8 @@ func (j *judge) measureMembership(colour Colour, ground Background, window rect)
 // the objects leave free.
 func (j *judge) backgroundAgreement(ground Background, objects []Placed) float64 {
 	var sum, weights float64
-	for y := range PixArtSize {
-		for x := range PixArtSize {
+	for y := range PictureSize {
+		for x := range PictureSize {
 			free := 1.0
 			for _, o := range objects {
 				// A pixel more than the outline, so that smooth edges do not count.
@@ -215,7 +215,7 @@ func (j *judge) backgroundAgreement(ground Background, objects []Placed) float64
 			}
 			var squared float64
 			for k, v := range groundRGB[ground] {
-				d := j.pixels[y*PixArtSize+x][k] - float64(v)
+				d := j.pixels[y*PictureSize+x][k] - float64(v)
 				squared += d * d
 			}
 			sum += free * agreement(squared)
@@ -264,7 +264,7 @@ func (j *judge) fitTemplate(o Object, a area, window rect) (Placed, float64) {
 func (j *judge) centroid(window rect) (x, y, sum float64) {
 	for v := window.y0; v < window.y1; v++ {
 		for u := window.x0; u < window.x1; u++ {
-			m := j.member[v*PixArtSize+u]
+			m := j.member[v*PictureSize+u]
 			sum += m
 			x += m * (float64(u) + 0.5)
 			y += m * (float64(v) + 0.5)
@@ -279,7 +279,7 @@ func (j *judge) overlap(o Placed, window rect, total float64) float64 {
 	box := o.box(window)
 	var both, own float64
 	for y := box.y0; y < box.y1; y++ {
-		row := j.member[y*PixArtSize:][:PixArtSize]
+		row := j.member[y*PictureSize:][:PictureSize]
 		dy := float64(y) + 0.5 - o.Y
 		for x := box.x0; x < box.x1; x++ {
 			c := coverage(o.Shape, float64(x)+0.5-o.X, dy, o.R)

@@ -109,11 +109,11 @@ func (j *judge) findComponents(ground uint8) {
 			continue
 		}
 		clear(j.mask[:])
-		for y := range PixArtSize - 1 {
-			for x := range PixArtSize - 1 {
-				i := y*PixArtSize + x
-				if j.labels[i] == label && j.labels[i+1] == label && j.labels[i+PixArtSize] == label && j.labels[i+PixArtSize+1] == label {
-					j.mask[i], j.mask[i+1], j.mask[i+PixArtSize], j.mask[i+PixArtSize+1] = true, true, true, true
+		for y := range PictureSize - 1 {
+			for x := range PictureSize - 1 {
+				i := y*PictureSize + x
+				if j.labels[i] == label && j.labels[i+1] == label && j.labels[i+PictureSize] == label && j.labels[i+PictureSize+1] == label {
+					j.mask[i], j.mask[i+1], j.mask[i+PictureSize], j.mask[i+PictureSize+1] = true, true, true, true
 				}
 			}
 		}
@@ -139,21 +139,21 @@ func (j *judge) flood(start int32, label uint8, id uint16) component {
 	for len(j.stack) > 0 {
 		i := j.stack[len(j.stack)-1]
 		j.stack = j.stack[:len(j.stack)-1]
-		x, y := int(i%PixArtSize), int(i/PixArtSize)
+		x, y := int(i%PictureSize), int(i/PictureSize)
 		c.count++
 		c.x += float64(x) + 0.5
 		c.y += float64(y) + 0.5
 		if x > 0 {
 			visit(i - 1)
 		}
-		if x < PixArtSize-1 {
+		if x < PictureSize-1 {
 			visit(i + 1)
 		}
 		if y > 0 {
-			visit(i - PixArtSize)
+			visit(i - PictureSize)
 		}
-		if y < PixArtSize-1 {
-			visit(i + PixArtSize)
+		if y < PictureSize-1 {
+			visit(i + PictureSize)
 		}
 	}
 	c.x /= float64(c.count)
@@ -194,10 +194,10 @@ func (j *judge) identify(c *component) (Shape, float64, float64) {
 
 // componentOverlap is the soft intersection over union of a template with a component.
 func (j *judge) componentOverlap(c *component, o Placed) float64 {
-	box := o.box(rect{0, PixArtSize, 0, PixArtSize})
+	box := o.box(rect{0, PictureSize, 0, PictureSize})
 	var both, own float64
 	for y := box.y0; y < box.y1; y++ {
-		row := j.parts[y*PixArtSize:][:PixArtSize]
+		row := j.parts[y*PictureSize:][:PictureSize]
 		dy := float64(y) + 0.5 - o.Y
 		for x := box.x0; x < box.x1; x++ {
 			a := coverage(o.Shape, float64(x)+0.5-o.X, dy, o.R)

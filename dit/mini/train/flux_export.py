@@ -5,6 +5,7 @@ import shutil
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, T5EncoderModel
 
 import export
@@ -25,12 +26,19 @@ INDEX = """{
 """
 
 
+def prefix(path):
+    """Gives a CLIP text model's tensors the names of released snapshots, which transformers writes no more but reads."""
+    tensors = {"text_model." + k.removeprefix("text_model."): v for k, v in load_file(path).items()}
+    save_file(tensors, path, {"format": "pt"})
+
+
 def write(run, out, averaged=True):
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     transformer = export.restore(flux.create(), state, averaged)
     out.mkdir(parents=True, exist_ok=True)
     transformer.half().save_pretrained(out / "transformer")
     CLIPTextModel.from_pretrained(run / "text_encoder", dtype=torch.float16).save_pretrained(out / "text_encoder")
+    prefix(out / "text_encoder" / "model.safetensors")
     T5EncoderModel.from_pretrained(run / "text_encoder_2", dtype=torch.float16).save_pretrained(out / "text_encoder_2")
     vae = AutoencoderKL.from_pretrained(run / "vae", torch_dtype=torch.float16)
     vae.register_to_config(shift_factor=0.0)  # FluxPipeline adds one

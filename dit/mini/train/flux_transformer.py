@@ -116,7 +116,7 @@ class Samples:
 
     def batch(self, size, fresh):
         """Packed noisy latents, sigma, guidance, captions and packed velocities; `fresh` of the size are new."""
-        while self.count < 8 * size:
+        while self.count < min(100 * size, self.stored):
             self.add(fresh)
         rows = torch.cat((self.add(fresh), torch.randint(self.count, (size - fresh,), generator=self.generator)))
         noisy, sigma, ids, guided, unguided = (part[rows] for part in self.store)

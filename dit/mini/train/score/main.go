@@ -37,7 +37,7 @@ func run(args []string) error {
 		return err
 	}
 	captions := strings.Split(strings.TrimSpace(string(text)), "\n")
-	const bytes = 3 * mini.PixArtSize * mini.PixArtSize
+	const bytes = 3 * mini.PictureSize * mini.PictureSize
 	if len(pixels) != bytes*len(captions) {
 		return fmt.Errorf("%s has %d bytes, want %d for %d captions", args[0], len(pixels), bytes*len(captions), len(captions))
 	}
@@ -48,7 +48,7 @@ func run(args []string) error {
 		if err != nil {
 			return err
 		}
-		img := image.NewRGBA(image.Rect(0, 0, mini.PixArtSize, mini.PixArtSize))
+		img := image.NewRGBA(image.Rect(0, 0, mini.PictureSize, mini.PictureSize))
 		for k := range bytes / 3 {
 			copy(img.Pix[4*k:], pixels[bytes*i+3*k:][:3])
 			img.Pix[4*k+3] = 255
