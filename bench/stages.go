@@ -34,20 +34,34 @@ func (b *bench) repeat(ctx context.Context, do func() error) ([]float64, error) 
 	return ms, nil
 }
 
-// measureText times the text encoder on the batch's prompts, where the model has one and it fits.
+// textWeights is the number of weights of the model's text encoders.
+func textWeights(m *dit.Model) (all int64, err error) {
+	for _, part := range m.Parts() {
+		if part != dit.TextEncoder && part != dit.TextEncoder2 {
+			continue
+		}
+		t, err := m.Snapshot().OpenTensors(part)
+		if err != nil {
+			return 0, err
+		}
+		all += t.Parameters()
+		if err := t.Close(); err != nil {
+			return 0, err
+		}
+	}
+	return all, nil
+}
+
+// measureText times the text encoders on the batch's prompts, where the model has them and they fit.
 func (b *bench) measureText(ctx context.Context) (err error) {
-	s := b.cfg.Model.Snapshot()
-	if b.cfg.TransformerOnly || s == nil || !s.Has(dit.TextEncoder, "config.json") || !s.Has(dit.Tokenizer, "spiece.model") {
+	if b.cfg.TransformerOnly || !b.cfg.Model.HasText() {
 		return nil
 	}
-	t, err := s.OpenTensors(dit.TextEncoder)
+	weights, err := textWeights(b.cfg.Model)
 	if err != nil {
 		return err
 	}
-	need := 4 * t.Parameters()
-	if err := t.Close(); err != nil {
-		return err
-	}
+	need := 4 * weights
 	if free := availableBytes(); free > 0 && need > free {
 		b.remark("text_ms left out: the text encoder needs about %.1f GB, %.1f GB are free", float64(need)/1e9, float64(free)/1e9)
 		return nil

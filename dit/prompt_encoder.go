@@ -45,6 +45,24 @@ type PromptEncoder struct {
 	clip       *textEncoder
 }
 
+// HasText tells whether the model's snapshot has all text encoders and tokenizers that its prompts take.
+func (m *Model) HasText() bool {
+	s := m.Snapshot()
+	for _, part := range m.Parts() {
+		switch part {
+		case TextEncoder, TextEncoder2:
+			if s == nil || !s.Has(part, configFile) {
+				return false
+			}
+		case Tokenizer, Tokenizer2:
+			if s == nil || !s.Has(part, spieceFile) && !s.Has(part, vocabFile) && !s.Has(part, tokenizerFile) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // OpenPromptEncoder opens the model's text encoders and tokenizers. A model without them (random models, a bare transformer) is an error that
 // says what is missing.
 func (m *Model) OpenPromptEncoder() (*PromptEncoder, error) {

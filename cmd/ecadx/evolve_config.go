@@ -38,7 +38,7 @@ type modelSection struct {
 	DType      string  `toml:"dtype" doc:"auto, float32 or bfloat16; auto is bfloat16 where the device multiplies it faster."`
 	Resolution string  `toml:"resolution" doc:"Pixels, 512 or 512x768 (height x width); empty: the model's own."`
 	Steps      int     `toml:"steps" doc:"Denoising steps."`
-	Guidance   float64 `toml:"guidance" doc:"Guidance scale, at most 1 for none; 0: the model's own (4.5 for PixArt, 3.5 for mini-pixart)."`
+	Guidance   float64 `toml:"guidance" doc:"Guidance scale, at most 1 for none; 0: the model's own (4.5 for PixArt, 3.5 for FLUX.1-dev and the miniatures)."`
 	Batch      int     `toml:"batch" doc:"Images that a device works on at a time; 0: chosen by the size of the model."`
 }
 

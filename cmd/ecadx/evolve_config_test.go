@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"ecadx/schedule"
 )
 
 func TestInitParsesToDefaults(t *testing.T) {
@@ -128,6 +130,23 @@ func TestLoadPromptsKeepsListsApart(t *testing.T) {
 		writeTestFile(t, filepath.Join(dir, "p.txt"), text)
 		if _, err := loadPrompts(cfg, inputs{dir: dir}); codeOf(err) != exitBadInput || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v; want %q", text, err, want)
+		}
+	}
+}
+
+// The default seeds suit every family: what a family has no heuristic for is left out.
+func TestHeuristicsForFamily(t *testing.T) {
+	all := defaultEvolveConfig().Seeds.Heuristics
+	if got := heuristicsFor(schedule.PixArt, all); !slices.Equal(got, all) {
+		t.Errorf("PixArt's seeds are %v, want all of %v", got, all)
+	}
+	flux := heuristicsFor(schedule.Flux, append(slices.Clone(all), "nonsense:1"))
+	if !slices.Contains(flux, "fora:2") || !slices.Contains(flux, "nonsense:1") {
+		t.Errorf("FLUX's seeds are %v: fora and what is unknown shall stay", flux)
+	}
+	for _, ref := range flux {
+		if strings.HasPrefix(ref, "periods") {
+			t.Errorf("FLUX's seeds hold %s, which it does not have", ref)
 		}
 	}
 }

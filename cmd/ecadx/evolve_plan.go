@@ -8,6 +8,7 @@ import (
 	"hash"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,6 +105,10 @@ func newSearchPlan(o *options, cfg evolveConfig, where string, in inputs) (p *se
 	if err := p.checkScenes(where); err != nil {
 		return p, err
 	}
+	if slices.Equal(cfg.Seeds.Heuristics, defaultEvolveConfig().Seeds.Heuristics) {
+		cfg.Seeds.Heuristics = heuristicsFor(p.shape.Family, cfg.Seeds.Heuristics)
+		p.cfg.Seeds.Heuristics = cfg.Seeds.Heuristics
+	}
 	if p.seeds, err = p.heuristics("seeds.heuristics", cfg.Seeds.Heuristics, where); err != nil {
 		return p, err
 	}
@@ -117,6 +122,15 @@ func newSearchPlan(o *options, cfg evolveConfig, where string, in inputs) (p *se
 	}
 	p.baselines, err = p.resolveBaselines(where)
 	return p, err
+}
+
+// heuristicsFor leaves out what makes no schedules of a family, so that the default list suits every model.
+func heuristicsFor(f schedule.Family, refs []string) []string {
+	return slices.DeleteFunc(slices.Clone(refs), func(ref string) bool {
+		name, _, _ := strings.Cut(ref, ":")
+		i := slices.IndexFunc(schedule.Heuristics(), func(h schedule.Heuristic) bool { return h.Name == name })
+		return i >= 0 && !schedule.Heuristics()[i].For(f)
+	})
 }
 
 // open opens model and devices, and writes what was resolved into the configuration.
@@ -373,13 +387,8 @@ func (p *searchPlan) origin() ([]study.Part, error) {
 		{Name: "schedules", Value: hex.EncodeToString(schedules.Sum(nil))}}...), nil
 }
 
-// Files of a snapshot that decide what a model computes, besides its weights.
-var modelFiles = []struct {
-	part dit.Part
-	name string
-}{
-	{dit.Transformer, "config.json"}, {dit.Scheduler, "scheduler_config.json"}, {dit.TextEncoder, "config.json"}, {dit.Tokenizer, "spiece.model"}, {dit.VAE, "config.json"},
-}
+// Files of a snapshot's parts that decide what a model computes, besides its weights.
+var modelFiles = []string{"config.json", "scheduler_config.json", "spiece.model", "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"}
 
 // maxHashed is how much of a tensor is hashed: all of the miniature's and of any small tensor, both ends of larger ones. A text encoder of 19
 // GB would take minutes otherwise.
@@ -393,18 +402,20 @@ func hashModel(m *dit.Model) (string, error) {
 		fmt.Fprintf(h, "%s", m.Ref())
 		return hex.EncodeToString(h.Sum(nil)), nil
 	}
-	for _, f := range modelFiles {
-		if !s.Has(f.part, f.name) {
-			continue
+	for _, part := range m.Parts() {
+		for _, name := range modelFiles {
+			if !s.Has(part, name) {
+				continue
+			}
+			data, err := s.ReadFile(part, name, 64<<20)
+			if err != nil {
+				return "", err
+			}
+			fmt.Fprintf(h, "%s/%s %d\n", part, name, len(data))
+			h.Write(data)
 		}
-		data, err := s.ReadFile(f.part, f.name, 64<<20)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(h, "%s/%s %d\n", f.part, f.name, len(data))
-		h.Write(data)
 	}
-	for _, part := range []dit.Part{dit.Transformer, dit.TextEncoder, dit.VAE} {
+	for _, part := range m.Parts() {
 		if !s.Has(part, "config.json") {
 			continue
 		}

@@ -291,7 +291,7 @@ func modelVerify(c *cli.Context, o *options, m *dit.Model) error {
 		return errors.Join(first, writeJSON(out, r))
 	}
 	for _, p := range r.Parts {
-		fmt.Fprintf(out, "%-14s%s\n", p.Part, p.verdict())
+		fmt.Fprintf(out, "%-16s%s\n", p.Part, p.verdict())
 		if v := p.Transformer; v != nil {
 			for _, name := range v.Missing {
 				fmt.Fprintf(out, "   missing: %s\n", name)
@@ -338,7 +338,7 @@ func verifyPart(m *dit.Model, part dit.Part) (partVerify, error) {
 		}
 		return v, d.Close()
 	}
-	if !hasPart(m, dit.TextEncoder) || !hasPart(m, dit.Tokenizer) { // one without the other encodes nothing, but is not wrong
+	if !m.HasText() { // one part without the others encodes nothing, but is not wrong
 		return v, nil
 	}
 	e, err := m.OpenPromptEncoder()
