@@ -51,6 +51,7 @@ void test_resident(const Backends& cuda, Backend& reference) {
   const auto check = [&](const Shape& s) { check_quiet(attention_case(s), cuda, reference); };
   for (const int64_t keys : {1, 119, 120, 128, 129, 160, 161, 300, 320}) check({1, 2, 72, 300, keys, H, false, true, false, false});
   for (const int64_t queries : {256, 257, 385, 640}) check({1, 2, 72, queries, 120, H, false, true, false, false});  // spans of 2 and 3 tiles, the last one short
+  check({1, 4, 72, 129, 20, H, false, true, false, false});
   check({3, 2, 72, 260, 300, H, true, true, false, false});  // counts of one tile and of two, NaN behind them
   check({4, 1, 72, 900, 120, H, false, true, false, false});  // more tiles than stages
   check_quiet(with_outliers(attention_case({1, 2, 72, 300, 300, H, false, false, false, false})), cuda, reference);

@@ -53,7 +53,7 @@ void each_landing(F body) {
 }
 
 // Under AddressSanitizer the emulator is four times slower and CI's time is short: the tails and the smaller half of the cases run, with at most 200 million multiply-adds in
-// a test. The plain build runs everything.
+// one. The plain build runs everything.
 #if defined(ECAD_EMULATE) && defined(__SANITIZE_ADDRESS__)
 inline constexpr bool kSanitized = true;
 #else

@@ -99,8 +99,8 @@ class Queue {
 // Runs a launch at once; an error with the report's text when it has issues. What a Queue's enqueue ends in.
 Status execute(const KernelEntry&, const LaunchShape&, const void* params, size_t bytes);
 
-// Multiply-adds of all launches of this process.
-uint64_t total_macs();
+// Multiply-adds of the launch that had the most in this process.
+uint64_t most_macs();
 
 // Called after every launch, with its report. An empty function: none.
 void set_observer(std::function<void(const Report&)>);
