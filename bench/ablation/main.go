@@ -58,7 +58,18 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, cfg, *state, *threads, files{*out, *figure, *readme}); err != nil {
+	command, sizes := "make ablation", ""
+	flag.Visit(func(f *flag.Flag) {
+		switch f.Name {
+		case "state", "out", "figure", "readme", "threads":
+		default:
+			sizes += fmt.Sprintf(" -%s %s", f.Name, f.Value)
+		}
+	})
+	if sizes != "" {
+		command += " ABLATION=\"" + sizes[1:] + "\""
+	}
+	if err := run(ctx, cfg, *state, *threads, files{*out, *figure, *readme, command}); err != nil {
 		fmt.Fprintln(os.Stderr, "ablation:", err)
 		os.Exit(1)
 	}

@@ -10,8 +10,8 @@ import (
 	"ecadx/schedule"
 )
 
-// files are what is written.
-type files struct{ results, figure, readme string }
+// files are what is written, and the command that does so.
+type files struct{ results, figure, readme, command string }
 
 // results is the JSON file.
 type results struct {
@@ -190,7 +190,7 @@ func (r *results) median(name string) *float64 {
 
 // write writes the files.
 func (r *results) write(out files, complete bool) error {
-	r.Command, r.Complete, r.WorkRatioMedian = "make ablation", complete, r.median(asECADX.Name)
+	r.Command, r.Complete, r.WorkRatioMedian = out.command, complete, r.median(asECADX.Name)
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
