@@ -32,7 +32,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // openScores opens a file or makes an empty one.
 func openScores(path string) (*scores, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
 	}
@@ -47,10 +47,7 @@ func openScores(path string) (*scores, error) {
 		s.known[scoreKey{schedule.Hash(b[:32]), ga.ImageID(binary.LittleEndian.Uint32(b[32:]))}] = math.Float64frombits(binary.LittleEndian.Uint64(b[36:]))
 	}
 	if err == nil {
-		end := int64(len(data) / recordSize * recordSize)
-		if err = f.Truncate(end); err == nil {
-			_, err = f.Seek(end, io.SeekStart)
-		}
+		err = f.Truncate(int64(len(data) / recordSize * recordSize))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
