@@ -352,14 +352,23 @@ func TestScoreListOrder(t *testing.T) {
 }
 
 // resume runs a study of PixArt's shape to its end, then opens it again and replays it.
-func resume(t testing.TB, generations, images int) (open, replay time.Duration, scores int) {
+func resume(t testing.TB, mode ga.Mode, generations, images int) (open, replay time.Duration, scores int) {
 	shape := schedule.Shape{Family: schedule.PixArt, Steps: 20, Blocks: 28}
-	cfg := searchConfig(t, shape, 72, generations, images)
-	cfg.Batch = images
+	w := world{seed: 2, shape: shape, population: 72, generations: generations, images: images, surrogate: 1}
+	if mode == ga.ModeECADX {
+		w.seed++
+	}
+	cfg, err := w.config()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := filepath.Join(t.TempDir(), "study")
 	o := testOptions()
 	want, err := runStudy(dir, o, cfg, &synthetic{})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg, err = w.config(); err != nil { // mode ecadx learns: begin without what it has learned
 		t.Fatal(err)
 	}
 	begin := time.Now()
@@ -384,19 +393,27 @@ func resume(t testing.TB, generations, images int) (open, replay time.Duration, 
 	return open, replay, scores
 }
 
-func TestResumeFinishedStudy(t *testing.T) { resume(t, 20, 4) }
+func TestResumeFinishedStudy(t *testing.T) {
+	resume(t, ga.ModeECAD, 20, 4)
+	resume(t, ga.ModeECADX, 20, 4)
+}
 
-// BenchmarkResume resumes a finished study of 500 generations of 72 candidates on 32 images.
+// BenchmarkResume resumes a finished study of 500 generations of 72 candidates on 32 images (mode ecadx without surrogate, and most candidates lose
+// their race after 2 images).
 func BenchmarkResume(b *testing.B) {
-	var open, replay time.Duration
-	scores := 0
-	for range b.N {
-		o, r, n := resume(b, 500, 32)
-		open, replay, scores = open+o, replay+r, n
+	for _, mode := range []ga.Mode{ga.ModeECAD, ga.ModeECADX} {
+		b.Run(mode.String(), func(b *testing.B) {
+			var open, replay time.Duration
+			scores := 0
+			for range b.N {
+				o, r, n := resume(b, mode, 500, 32)
+				open, replay, scores = open+o, replay+r, n
+			}
+			b.ReportMetric(open.Seconds()/float64(b.N), "open-s")
+			b.ReportMetric(replay.Seconds()/float64(b.N), "replay-s")
+			b.ReportMetric(float64(scores), "scores")
+		})
 	}
-	b.ReportMetric(open.Seconds()/float64(b.N), "open-s")
-	b.ReportMetric(replay.Seconds()/float64(b.N), "replay-s")
-	b.ReportMetric(float64(scores), "scores")
 }
 
 func TestSVG(t *testing.T) {
