@@ -190,7 +190,7 @@ func TestSimulation(t *testing.T) {
 			images: 3, surrogate: 1, disturbances: 3})
 	}
 	for i := range small {
-		w := world{seed: uint64(1000 + i), shape: testShape, population: 16, generations: 20, images: 3, surrogate: 1, disturbances: 4}
+		w := world{seed: uint64(1000 + i), shape: testShape, population: 16, generations: 20, images: 3, surrogate: 1, disturbances: 3}
 		if i%100 == 1 {
 			w.surrogate = 3
 		}
