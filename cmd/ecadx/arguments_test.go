@@ -50,7 +50,7 @@ func TestCompletions(t *testing.T) {
 		{[]string{"generate", "--dtype", ""}, "auto bfloat16 float32"},
 		{[]string{"generate", "--gemm", ""}, "auto cublaslt ecad"},
 		{[]string{"generate", "--dtype=b"}, "--dtype=bfloat16"},
-		{[]string{"generate", "--model", "mini"}, "mini-pixart"},
+		{[]string{"generate", "--model", "mini"}, "mini-flux mini-pixart"},
 		{[]string{"generate", "-p", "a ring", "--schedule", "fo"}, "fora:3"},
 		{[]string{"completion", ""}, "bash fish zsh"},
 		{[]string{"generate", "--nonsense", ""}, ""},
