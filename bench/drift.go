@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sync/atomic"
+	"sync"
 
 	ecad "ecadx/cgo"
 	"ecadx/dit"
@@ -19,7 +19,7 @@ import (
 // the distance times the root mean square of the gate of the step that would read it. Steps do not weigh the same in the picture, so from
 // every step on the loop is run once more with that step alone reused; how far the final latents land from the uncached ones, divided by the
 // drift of the step before, is the step's weight. In all that is about half as many images again per step as the schedule has steps: the work of
-// a few dozen images per batch. progress, if not nil, is told how much of it is done, from 0 to 1.
+// a few dozen images per batch. progress, if not nil, is told how much of it is done, from 0 to 1, by one goroutine at a time.
 func (e *Evaluator) Drift(ctx context.Context, images []ga.ImageID, progress func(float64)) (ga.Drift, error) {
 	shape := e.uncached.Shape()
 	if shape.Steps < 2 || len(images) == 0 {
@@ -40,11 +40,13 @@ func (e *Evaluator) Drift(ctx context.Context, images []ga.ImageID, progress fun
 	options := dit.DenoiseOptions{Sizes: e.sizes(), Guidance: e.cfg.Guidance, Sampler: loop, Schedules: list, KeepSlots: true}
 	batches := (len(images) + e.cfg.Batch - 1) / e.cfg.Batch
 	passes := make([]*driftPass, batches)
-	var steps atomic.Int64
-	total := float64(batches * shape.Steps * (shape.Steps + 1) / 2)
+	var told sync.Mutex // progress is called by one worker at a time
+	steps, total := 0, float64(batches*shape.Steps*(shape.Steps+1)/2)
 	did := func(n int) {
-		if done := steps.Add(int64(n)); progress != nil {
-			progress(float64(done) / total)
+		told.Lock()
+		defer told.Unlock()
+		if steps += n; progress != nil {
+			progress(float64(steps) / total)
 		}
 	}
 	err = e.eachBatch(ctx, batches, func(ctx context.Context, w *dit.Worker, b int) error {
