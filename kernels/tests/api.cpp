@@ -138,7 +138,7 @@ TEST(struct_sizes) {
   info.struct_size = 0;
   CHECK_FAILS(ecad_program_query(program.get(), &info, &err), ECAD_INVALID_ARGUMENT, "struct_size 0 is not set");
   // A newer caller: what it knows more must be 0.
-  struct { ecad_device_config c; uint64_t more; } newer{ECAD_DEVICE_CONFIG_INIT, 0};
+  struct { ecad_device_config c; uint32_t more; } newer{ECAD_DEVICE_CONFIG_INIT, 0};
   newer.c.backend = ECAD_BACKEND_REFERENCE;
   newer.c.struct_size = sizeof newer;
   ecad_device* d = nullptr;
