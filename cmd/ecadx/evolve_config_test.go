@@ -134,19 +134,24 @@ func TestLoadPromptsKeepsListsApart(t *testing.T) {
 	}
 }
 
-// The default seeds suit every family: what a family has no heuristic for is left out.
-func TestHeuristicsForFamily(t *testing.T) {
+// The default seeds suit every model: what makes no schedule of its family or number of steps is left out.
+func TestHeuristicsForShape(t *testing.T) {
 	all := defaultEvolveConfig().Seeds.Heuristics
-	if got := heuristicsFor(schedule.PixArt, all); !slices.Equal(got, all) {
+	if got := heuristicsFor(schedule.Shape{Family: schedule.PixArt, Steps: 20, Blocks: 28}, all); !slices.Equal(got, all) {
 		t.Errorf("PixArt's seeds are %v, want all of %v", got, all)
 	}
-	flux := heuristicsFor(schedule.Flux, append(slices.Clone(all), "nonsense:1"))
-	if !slices.Contains(flux, "fora:2") || !slices.Contains(flux, "nonsense:1") {
-		t.Errorf("FLUX's seeds are %v: fora and what is unknown shall stay", flux)
-	}
-	for _, ref := range flux {
-		if strings.HasPrefix(ref, "periods") {
-			t.Errorf("FLUX's seeds hold %s, which it does not have", ref)
+	for name, shape := range map[string]schedule.Shape{
+		"FLUX":      {Family: schedule.Flux, Steps: 20, Blocks: 19, SingleBlocks: 38},
+		"ten steps": {Family: schedule.PixArt, Steps: 10, Blocks: 28},
+	} {
+		got := heuristicsFor(shape, all)
+		if !slices.Contains(got, "fora:2") || len(got) == len(all) {
+			t.Errorf("%s: seeds are %v of %v: fora shall stay, and something go", name, got, all)
+		}
+		for _, ref := range got {
+			if _, err := schedule.Resolve(ref, shape); err != nil {
+				t.Errorf("%s: %s stayed: %v", name, ref, err)
+			}
 		}
 	}
 }

@@ -106,7 +106,7 @@ func newSearchPlan(o *options, cfg evolveConfig, where string, in inputs) (p *se
 		return p, err
 	}
 	if slices.Equal(cfg.Seeds.Heuristics, defaultEvolveConfig().Seeds.Heuristics) {
-		cfg.Seeds.Heuristics = heuristicsFor(p.shape.Family, cfg.Seeds.Heuristics)
+		cfg.Seeds.Heuristics = heuristicsFor(p.shape, cfg.Seeds.Heuristics)
 		p.cfg.Seeds.Heuristics = cfg.Seeds.Heuristics
 	}
 	if p.seeds, err = p.heuristics("seeds.heuristics", cfg.Seeds.Heuristics, where); err != nil {
@@ -124,12 +124,12 @@ func newSearchPlan(o *options, cfg evolveConfig, where string, in inputs) (p *se
 	return p, err
 }
 
-// heuristicsFor leaves out what makes no schedules of a family, so that the default list suits every model.
-func heuristicsFor(f schedule.Family, refs []string) []string {
+// heuristicsFor leaves out what makes no schedule of a shape (periods of a family without them, or of more steps), so that the default list suits
+// every model and number of steps.
+func heuristicsFor(shape schedule.Shape, refs []string) []string {
 	return slices.DeleteFunc(slices.Clone(refs), func(ref string) bool {
-		name, _, _ := strings.Cut(ref, ":")
-		i := slices.IndexFunc(schedule.Heuristics(), func(h schedule.Heuristic) bool { return h.Name == name })
-		return i >= 0 && !schedule.Heuristics()[i].For(f)
+		_, err := schedule.Resolve(ref, shape)
+		return err != nil
 	})
 }
 
