@@ -106,7 +106,8 @@ func (b *bench) openProbe(d *dit.Denoiser) (*dit.Loop, error) {
 // reusedItem is the item of the probe's run that reuses everything: after the prologue and the step that computes everything.
 const reusedItem = 2
 
-// probeFloor measures the least that a step which reuses everything can take: reading what it reads of slots once, to add it up.
+// probeFloor measures the least that a step which reuses everything can take: reading what it reads of slots once. Reading is measured by plain sums,
+// without gates, norm or any other op; no op reads faster.
 func (b *bench) probeFloor(ctx context.Context, probe *program.Program) error {
 	p, err := floorProgram(probe)
 	if err != nil {
@@ -120,9 +121,6 @@ func (b *bench) probeFloor(ctx context.Context, probe *program.Program) error {
 	}
 	return err
 }
-
-// floorTerms is how many slots one op of the floor program adds up.
-const floorTerms = 8
 
 // floorProgram fills as many buffers as the probe's step that reuses everything reads of slots, then adds up those of one size in another section.
 func floorProgram(probe *program.Program) (*program.Program, error) {
@@ -139,14 +137,14 @@ func floorProgram(probe *program.Program) (*program.Program, error) {
 			}
 			width, rows := int(v.Dims[2]), int(v.Dims[0]*v.Dims[1])
 			name := fmt.Sprintf("slot %d", count)
-			slot := b.Persistent(name, v.DType, rows, width)
+			slot := b.Persistent(name, v.DType, 1, rows, width)
 			b.Output(name, slot)
-			row := b.Float32s("row", slices.Repeat([]float32{1. / 64}, width), 1, width)
+			row := b.Float32s("row", slices.Repeat([]float32{1. / 64}, width), 1, 1, width)
 			key := fmt.Sprintf("%v %d %d", v.DType, rows, width)
 			if groups[key] == nil {
 				order = append(order, key)
 			}
-			groups[key] = append(groups[key], b.Copy("fill", b.Expand(row, rows, width), slot))
+			groups[key] = append(groups[key], b.Copy("fill", b.Expand(row, 1, rows, width), slot))
 			count++
 		}
 	}
@@ -156,29 +154,18 @@ func floorProgram(probe *program.Program) (*program.Program, error) {
 	}
 	b.Begin(program.Step, "read")
 	for i, key := range order {
-		addUp(b, fmt.Sprintf("sum %d", i), groups[key])
+		slots := groups[key]
+		var terms []program.Term
+		for _, s := range slots[1:] {
+			terms = append(terms, program.Term{S: s})
+		}
+		name := fmt.Sprintf("sum %d", i)
+		sum := b.Persistent(name, program.Float32, slots[0].Dims()...)
+		b.Output(name, sum)
+		b.Chain("read", program.ChainSpec{X: slots[0], Terms: terms}, sum, program.Tensor{})
 	}
 	b.Schedule("floor", []program.Item{{Section: prologue}, {Section: b.End()}})
 	return b.Finish()
-}
-
-// addUp writes the sum of slots of one shape to an output of that name.
-func addUp(b *program.Builder, name string, slots []program.Tensor) {
-	sum := b.Persistent(name, program.Float32, slots[0].Dims()...)
-	b.Output(name, sum)
-	var so program.Tensor // the sum so far
-	for at := 0; at < len(slots); at += floorTerms {
-		terms := slices.Clone(slots[at:min(at+floorTerms, len(slots))])
-		if at > 0 {
-			terms = append(terms, so)
-		}
-		out := sum
-		if at+floorTerms < len(slots) {
-			out = b.Activation(program.Float32, slots[0].Dims()...)
-		}
-		ones := b.Float64s("ones", slices.Repeat([]float64{1}, len(terms)), len(terms))
-		so = b.Lincomb("read", terms, ones, nil, out)
-	}
 }
 
 // slotSizes asks a program that reuses everything how large the slots of each component of a model are, by its place in a row, and all together.

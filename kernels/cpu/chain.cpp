@@ -1,5 +1,5 @@
-// Residual chains, some rows at a time: they are summed in float32 in the first-level cache, normalised and modulated there, and every operand is read
-// once. Group norm.
+// Residual chains, some rows at a time: they are summed in float32 in a core's own cache, normalised and modulated there, and every operand is read once.
+// Group norm.
 #include <algorithm>
 #include <cmath>
 
@@ -9,7 +9,7 @@ namespace ecad {
 namespace {
 
 constexpr int64_t kItemElements = 16384;  // elements of one operand in one item of a loop over rows
-constexpr int64_t kGroupElements = 4096;   // float32 sums kept in the first-level cache
+constexpr int64_t kGroupElements = 8192;   // float32 sums kept in a core's cache; each slot is read in runs of as many elements
 
 class ChainKernel final : public Kernel {
  public:

@@ -72,18 +72,19 @@ void glu(const float* g, const float* u, void* y, DType yt, int64_t n, Act act) 
 
 // ---- chain -------------------------------------------------------------------------------------------------------
 
-template <class S, class G, bool kGated, int K>
+// An absent gate is 1, which leaves the sum to the bit what it is without.
+template <class S, class G, int K>
 ECAD_INLINE void add_terms_at(float* acc, const void* const* s, const RowsPtr* t, int64_t i, int n) {
   vf a = load(acc + i, n);
   for (int k = 0; k < K; ++k) {
-    const vf v = get<S>(s[k], i, n);
-    if constexpr (kGated) a = fma(get<G>(t[2 * k + 1].data, i, n), v, a); else a = a + v;
+    const void* gate = t[2 * k + 1].data;
+    a = fma(gate ? get<G>(gate, i, n) : set(1.f), get<S>(s[k], i, n), a);
   }
   store(acc + i, a, n);
 }
 
 // acc += sum over K terms of g s, in order; one pass over the accumulators for K terms. Terms lie far apart in memory: the `next` K are fetched meanwhile.
-template <class S, class G, bool kGated, int K>
+template <class S, class G, int K>
 void add_terms(const ChainRows& c, const RowsPtr* t, int next) {
   for (int64_t r = 0; r < c.rows; ++r) {
     float* acc = c.scratch + r * c.cols;
@@ -95,37 +96,44 @@ void add_terms(const ChainRows& c, const RowsPtr* t, int next) {
       for (int k = 0; k < K; ++k) ahead[k] = t[2 * (K + k)].row(r).data;
       for (; i + W <= c.cols; i += W) {
         for (int k = 0; k < K; ++k) __builtin_prefetch(row(ahead[k], i, S{}));
-        add_terms_at<S, G, kGated, K>(acc, s, t, i, W);
+        add_terms_at<S, G, K>(acc, s, t, i, W);
       }
     }
-    for (; i + W <= c.cols; i += W) add_terms_at<S, G, kGated, K>(acc, s, t, i, W);
-    if (i < c.cols) add_terms_at<S, G, kGated, K>(acc, s, t, i, static_cast<int>(c.cols - i));
+    for (; i + W <= c.cols; i += W) add_terms_at<S, G, K>(acc, s, t, i, W);
+    if (i < c.cols) add_terms_at<S, G, K>(acc, s, t, i, static_cast<int>(c.cols - i));
   }
 }
 
-template <class S, class G, bool kGated>
+template <class S, class G>
 void add_group(const ChainRows& c, const RowsPtr* t, int count, int next) {
   switch (count) {
-    case 4: add_terms<S, G, kGated, 4>(c, t, next); break;
-    case 3: add_terms<S, G, kGated, 3>(c, t, next); break;
-    case 2: add_terms<S, G, kGated, 2>(c, t, next); break;
-    default: add_terms<S, G, kGated, 1>(c, t, next); break;
+    case 4: add_terms<S, G, 4>(c, t, next); break;
+    case 3: add_terms<S, G, 3>(c, t, next); break;
+    case 2: add_terms<S, G, 2>(c, t, next); break;
+    default: add_terms<S, G, 1>(c, t, next); break;
   }
+}
+
+// How many of the first n terms, at most 4, have one type of s and one of g. Some may have no gate: cross-attention has none.
+int same_types(const RowsPtr* t, int n, DType* gate) {
+  bool gated = false;
+  int k = 0;
+  for (; k < std::min(4, n) && t[2 * k].dtype == t->dtype; ++k) {
+    const RowsPtr& g = t[2 * k + 1];
+    if (!g.data) continue;
+    if (gated && g.dtype != *gate) break;
+    gated = true;
+    *gate = g.dtype;
+  }
+  return k;
 }
 
 void add_all_terms(const ChainRows& c) {
   for (int32_t k = 0; k < c.num_terms;) {
-    const RowsPtr *s = c.terms + 2 * k, *g = s + 1;
-    int count = 1;  // how many from here on have the same types
-    while (count < 4 && k + count < c.num_terms && s[2 * count].dtype == s->dtype && (g[2 * count].data != nullptr) == (g->data != nullptr) &&
-           (!g->data || g[2 * count].dtype == g->dtype))
-      ++count;
-    const int next = std::min(4, c.num_terms - k - count);
-    if (g->data) {
-      ECAD_WITH_TYPE(s->dtype, S, ECAD_WITH_TYPE(g->dtype, G, add_group<S, G, true>(c, s, count, next)))
-    } else {
-      ECAD_WITH_TYPE(s->dtype, S, add_group<S, F32, false>(c, s, count, next))
-    }
+    const RowsPtr* t = c.terms + 2 * k;
+    DType gate = DType::kF32, other;
+    const int count = same_types(t, c.num_terms - k, &gate), next = same_types(t + 2 * count, c.num_terms - k - count, &other);
+    ECAD_WITH_TYPE(t->dtype, S, ECAD_WITH_TYPE(gate, G, add_group<S, G>(c, t, count, next)))
     k += count;
   }
 }
