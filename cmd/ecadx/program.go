@@ -17,7 +17,7 @@ func programCommand() *cli.Command {
 		Name:  "program",
 		Usage: "print the compiled program of one step",
 		CustomHelpTemplate: commandHelp(`A program is what libecad runs: a prologue, then a list of ops per step. Each op is a line: whose it is, its name, what it does, its
-operands with shape and type. A reused component has no ops: the chain that follows reads its slot. What nobody reads is removed, and listed.`,
+operands with shape and type. A reused component has no ops: the chain that follows reads its slot. What nobody reads, ops or rows of them, is removed, and listed.`,
 			"ecadx program --schedule fora:2 --step 1",
 			"ecadx program --model random:pixart-alpha-256 --blocks 2 --schedule study/schedules/3f2a.json --step 7 --json"),
 		Flags: append(commonFlags(flagModel, flagSchedule, flagDevice, flagDType, flagResolution, flagSteps, flagGuidance, flagJSON),
@@ -119,6 +119,7 @@ type programReport struct {
 	Ops      []programOp    `json:"ops"`
 	Slots    []programSlot  `json:"slots"`
 	Removed  []removedOp    `json:"removed"`
+	Narrowed []narrowedOp   `json:"narrowed"`
 	Demoted  []string       `json:"demoted"` // slots and other state that need not outlive a step
 	Dropped  []string       `json:"dropped"` // state that nothing uses
 	IOs      []programIO    `json:"ios"`
@@ -166,6 +167,17 @@ type removedOp struct {
 	Flops     int64  `json:"flops"`
 }
 
+// narrowedOp is an op that leaves out the rows that nobody reads.
+type narrowedOp struct {
+	Block     string `json:"block,omitempty"`
+	Component string `json:"component,omitempty"`
+	Name      string `json:"name"`
+	Op        string `json:"op"`
+	Rows      int64  `json:"rows"`
+	Of        int64  `json:"of"`
+	Flops     int64  `json:"flops"` // saved
+}
+
 type programIO struct {
 	Name      string  `json:"name"`
 	DType     string  `json:"dtype"`
@@ -188,7 +200,7 @@ func (t *task) describeProgram(p *program.Program, r *resolved, step int, id pro
 		Model: t.options.model, DType: t.dtype.String(), Schedule: r.ref, Hash: r.schedule.Hash(), Section: p.Sections[id].Name,
 		Memory: programMemory{stats.ArenaBytes, stats.ArenaLowerBound, stats.PersistentBytes, stats.SlotBytes, stats.ConstantBytes},
 		Flops:  stats.Sections[id].Cost.Flops, Bytes: stats.Sections[id].Cost.Bytes,
-		Ops: []programOp{}, Slots: []programSlot{}, Removed: []removedOp{}, Demoted: append([]string{}, stats.Demoted...),
+		Ops: []programOp{}, Slots: []programSlot{}, Removed: []removedOp{}, Narrowed: []narrowedOp{}, Demoted: append([]string{}, stats.Demoted...),
 		Dropped: append([]string{}, stats.Dropped...), IOs: programIOs(p),
 	}
 	if step >= 0 {
@@ -207,6 +219,12 @@ func (t *task) describeProgram(p *program.Program, r *resolved, step int, id pro
 		if x.Section == id {
 			block, component := t.labels(x.Block, x.Component)
 			d.Removed = append(d.Removed, removedOp{block, component, x.Name, x.Code.String(), x.Cost.Flops})
+		}
+	}
+	for _, x := range stats.Narrowed {
+		if x.Section == id {
+			block, component := t.labels(x.Block, x.Component)
+			d.Narrowed = append(d.Narrowed, narrowedOp{block, component, x.Name, x.Code.String(), x.Rows, x.Of, x.Saved.Flops})
 		}
 	}
 	for i, s := range p.Sections {

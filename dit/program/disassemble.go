@@ -95,6 +95,11 @@ func (p *Program) disassembleSection(out io.Writer, id SectionID, stats *Stats, 
 				" (nobody reads it; "+costText(r.Cost)+")")
 		}
 	}
+	for _, r := range stats.Narrowed {
+		if r.Section == id {
+			fmt.Fprintf(out, "  narrowed: %s %s %s to %d of %d rows (nobody reads the others; %s)\n", labelText(r.Block, r.Component, opt), r.Name, r.Code, r.Rows, r.Of, costText(r.Saved))
+		}
+	}
 	return nil
 }
 

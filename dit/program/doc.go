@@ -18,7 +18,8 @@
 // Finish then leaves out what nobody needs. Content of a persistent buffer lives at a point of a schedule when the schedule reads it
 // later before writing it whole, or ends and the buffer is an output; an op lives when it writes something that lives or that a living
 // op of its section reads. A section that several places of several schedules share keeps an op that any of them needs. A persistent
-// buffer that no section reads before writing becomes an activation. What was taken out is told by [Program.Stats].
+// buffer that no section reads before writing becomes an activation. Rows of tensors [B,N,C] that nobody reads in any section are not computed where an op
+// makes each row by itself, nor kept. What was taken out is told by [Program.Stats].
 //
 // Only runs that the schedules describe, or that switch at a point where two schedules have run the same items (a fork), are sure to find
 // what they read. Sections in no schedule may run at any time: everything they read is kept, and everything they write.

@@ -13,13 +13,15 @@ type RemovedOp struct {
 
 // report is what Finish did to the program.
 type report struct {
-	removed []RemovedOp
-	demoted []Buffer // persistent buffers that became activations
-	dropped []Buffer // persistent buffers that nothing uses
+	removed  []RemovedOp
+	narrowed []NarrowedOp
+	demoted  []Buffer        // persistent buffers that became activations
+	dropped  []Buffer        // persistent buffers that nothing uses
+	rows     map[string]span // of persistent buffers that do not keep all
 }
 
-// Finish makes the program: it takes out ops whose results nobody reads under any schedule, makes activations of persistent buffers that
-// no section reads before writing, places activations in the arena and drops what is not used. It returns the mistakes made so far
+// Finish makes the program: it takes out ops whose results nobody reads under any schedule, and the rows that nobody reads out of others, makes activations of
+// persistent buffers that no section reads before writing, places activations in the arena and drops what is not used. It returns the mistakes made so far
 // instead, if there are any. The Builder is not changed.
 func (b *Builder) Finish() (*Program, error) {
 	if b.open {
@@ -32,9 +34,10 @@ func (b *Builder) Finish() (*Program, error) {
 	if err := f.checkStarts(); err != nil {
 		return nil, err
 	}
-	buffers, rep := f.demote()
+	n := f.narrow()
+	buffers, rep := f.demote(n)
 	p := &Program{Steps: b.steps, report: rep}
-	a := &assembly{p: p, b: b, buffers: buffers, bufferIDs: make([]uint32, len(buffers)), tensorIDs: make([]uint32, len(b.tensors))}
+	a := &assembly{p: p, b: b, buffers: buffers, views: n.views, bufferIDs: make([]uint32, len(buffers)), tensorIDs: make([]uint32, len(n.views))}
 	a.collect(f)
 	if err := a.plan(); err != nil {
 		return nil, err
@@ -109,8 +112,8 @@ func (f *flow) firstRead(s Schedule, missing bitset) error {
 	return nil
 }
 
-// demote is the builder's buffers with those persistent ones that need not be turned into arena buffers.
-func (f *flow) demote() ([]Buffer, *report) {
+// demote is the builder's buffers with the rows that n keeps, and with those persistent ones that need not be turned into arena buffers.
+func (f *flow) demote(narrowed *narrowing) ([]Buffer, *report) {
 	b := f.b
 	n := len(f.persistent)
 	needed, touched := newBitset(n), newBitset(n)
@@ -132,8 +135,17 @@ func (f *flow) demote() ([]Buffer, *report) {
 			matched[b.match.Buffers[i].Name] = b.match.Buffers[i].Kind == Persistent || matched[b.match.Buffers[i].Name]
 		}
 	}
-	rep := &report{}
+	rep := &report{narrowed: narrowed.done, rows: map[string]span{}}
 	buffers := append([]Buffer(nil), b.buffers...)
+	for i := range buffers {
+		fr := &narrowed.frames[i]
+		if all := buffers[i].Bytes; fr.bytes(all) < all {
+			buffers[i].Bytes = fr.bytes(all)
+			if buffers[i].Kind == Persistent {
+				rep.rows[buffers[i].Name] = fr.wanted
+			}
+		}
+	}
 	for j, id := range f.persistent {
 		buf := &buffers[id]
 		if needed.has(j) || b.keepAll || matched[buf.Name] {
@@ -164,6 +176,7 @@ type assembly struct {
 	p         *Program
 	b         *Builder
 	buffers   []Buffer
+	views     []View   // after narrowing
 	bufferIDs []uint32 // new id + 1
 	tensorIDs []uint32
 }
@@ -189,7 +202,7 @@ func (a *assembly) tensor(id uint32) uint32 {
 		return absent
 	}
 	if a.tensorIDs[id] == 0 {
-		v := a.b.tensors[id]
+		v := a.views[id]
 		v.Buffer = a.buffer(v.Buffer)
 		a.p.Tensors = append(a.p.Tensors, v)
 		a.tensorIDs[id] = uint32(len(a.p.Tensors))

@@ -17,8 +17,9 @@ type Stats struct {
 	Components      []ComponentStat // by section, block, component
 	Removed         []RemovedOp     // none for a decoded program: its bytes do not tell
 	RemovedCost     Cost
-	Demoted         []string // persistent buffers that became activations; none for a decoded program
-	Dropped         []string // persistent buffers that nothing used; none for a decoded program
+	Narrowed        []NarrowedOp // none for a decoded program
+	Demoted         []string     // persistent buffers that became activations; none for a decoded program
+	Dropped         []string     // persistent buffers that nothing used; none for a decoded program
 }
 
 // SlotStat is the memory of the cache slots of one component of one block.
@@ -65,7 +66,7 @@ func (p *Program) Stats() Stats {
 		s.addSection(p, SectionID(i))
 	}
 	if p.report != nil {
-		s.Removed = slices.Clone(p.report.removed)
+		s.Removed, s.Narrowed = slices.Clone(p.report.removed), slices.Clone(p.report.narrowed)
 		for _, r := range s.Removed {
 			s.RemovedCost = s.RemovedCost.Plus(r.Cost)
 		}

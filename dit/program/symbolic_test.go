@@ -51,7 +51,7 @@ func (m *machine) memory(id uint32) []uint64 {
 		if mem == nil {
 			mem = make([]uint64, b.Bytes)
 			for i := range mem {
-				mem[i] = mix(word(b.Name), uint64(i))
+				mem[i] = mix(word(b.Name), uint64(i%(4*genC))) // in every row alike: Finish may leave out the first ones
 			}
 			m.state[b.Name] = mem
 		}
@@ -86,7 +86,10 @@ func (m *machine) read(id uint32, step int) uint64 {
 	if id == noTensor {
 		return 0
 	}
-	v := &m.p.Tensors[id]
+	return m.readView(&m.p.Tensors[id], step)
+}
+
+func (m *machine) readView(v *program.View, step int) uint64 {
 	b := &m.p.Buffers[v.Buffer]
 	if b.Kind == program.Weight {
 		return word(b.Name)
@@ -102,11 +105,76 @@ func (m *machine) read(id uint32, step int) uint64 {
 	return h
 }
 
+// row is the view of row i of sample b of a tensor [B,N,C].
+func row(v *program.View, b, i int64) *program.View {
+	r := *v
+	r.Offset += b*v.Strides[0] + i*v.Strides[1]
+	r.Dims[0], r.Dims[1] = 1, 1
+	return &r
+}
+
+// byRows runs an op that makes every row of its outputs [B,N,C] from the same row of some inputs and the whole of the others; false if op is none, or of
+// another rank.
+func (m *machine) byRows(op *program.Op, parts []uint64, step int) bool {
+	terms := 1
+	perRow := func(i int) bool { return i == 0 }
+	switch op.Code {
+	case program.OpUnary, program.OpCopy:
+	case program.OpLinear:
+		perRow = func(i int) bool { return i < int(op.Attr[0]) }
+	case program.OpChain:
+		terms = 1 + 2*int(op.Attr[0])
+		perRow = func(i int) bool { return i < terms && (i == 0 || i%2 == 1) }
+	default:
+		return false
+	}
+	x := m.p.Operand(op.In[0])
+	if x.Rank != 3 {
+		return false
+	}
+	type made struct {
+		at    *program.View
+		value uint64
+	}
+	var rows []made // written when all are read: ops work in place
+	for b := range x.Dims[0] {
+		for i := range x.Dims[1] {
+			h := append([]uint64(nil), parts...)
+			values := make([]uint64, len(op.In))
+			for k, id := range op.In {
+				if perRow(k) {
+					values[k] = m.readView(row(m.p.Operand(id), b, i), step)
+				} else {
+					values[k] = m.read(id, step)
+				}
+			}
+			if op.Code != program.OpChain {
+				rows = append(rows, made{row(m.p.Operand(op.Out[0]), b, i), mix(append(h, values...)...)})
+				continue
+			}
+			sum := mix(append([]uint64{uint64(op.Code)}, values[:terms]...)...) // x' depends on less than y
+			if v := m.p.Operand(op.Out[0]); v != nil {
+				rows = append(rows, made{row(v, b, i), sum})
+			}
+			if v := m.p.Operand(op.Out[1]); v != nil {
+				rows = append(rows, made{row(v, b, i), mix(append(append(h, sum), values[terms:]...)...)})
+			}
+		}
+	}
+	for _, r := range rows {
+		m.writeView(r.at, step, r.value)
+	}
+	return true
+}
+
 func (m *machine) write(id uint32, step int, value uint64) {
 	if id == noTensor {
 		return
 	}
-	v := &m.p.Tensors[id]
+	m.writeView(&m.p.Tensors[id], step, value)
+}
+
+func (m *machine) writeView(v *program.View, step int, value uint64) {
 	mem, size := m.memory(v.Buffer), v.DType.Size()
 	n := uint64(0)
 	elements(v, step, func(at int64) {
@@ -133,21 +201,10 @@ func (m *machine) op(op *program.Op, step int) {
 	for _, f := range op.FAttr {
 		attrs = append(attrs, math.Float64bits(f))
 	}
-	if op.Code == program.OpChain { // x' depends on less than y
-		terms := 1 + 2*int(op.Attr[0])
-		for _, id := range op.In[:terms] {
-			parts = append(parts, m.read(id, step))
-		}
-		sum := mix(parts...)
-		parts = append([]uint64{sum}, attrs...)
-		for _, id := range op.In[terms:] {
-			parts = append(parts, m.read(id, step))
-		}
-		m.write(op.Out[0], step, sum)
-		m.write(op.Out[1], step, mix(parts...))
+	parts = append(parts, attrs...)
+	if m.byRows(op, parts, step) {
 		return
 	}
-	parts = append(parts, attrs...)
 	for i, id := range op.In {
 		if op.Code == program.OpLincomb && i < int(op.Attr[0]) {
 			if m.coefficient(op.In[op.Attr[0]], i, step) == 0 && !m.readZeros {
