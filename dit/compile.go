@@ -282,7 +282,11 @@ func (m *Model) CompileForward(opt ForwardOptions) (*program.Program, error) {
 		return nil, err
 	}
 	b := program.NewBuilder(1)
-	net, t := m.family.network(b, g), m.family.traits()
+	return forwardProgram(b, m.family.network(b, g), g, m.family.traits())
+}
+
+// forwardProgram finishes the program of one call.
+func forwardProgram(b *program.Builder, net network, g geometry, t traits) (*program.Program, error) {
 	latents := b.Persistent(IOLatents, g.dtype.stream(), g.batch, t.LatentChannels, g.height, g.width)
 	b.Input(IOLatents, latents)
 	output := b.Persistent(IOOutput, g.dtype.stream(), g.rows, t.outputChannels, g.height, g.width)

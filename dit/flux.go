@@ -102,28 +102,37 @@ func (j *fluxJSON) config() (*FluxConfig, error) {
 // Width returns C, the channels of a token: heads x head dim.
 func (c *FluxConfig) Width() int { return c.Heads * c.HeadDim }
 
-// rope is the table [L+N, D] by which queries and keys turn: of pair m of a token the cosine at 2m, the sine at 2m+1. Text has position 0 on every axis, an
-// image token its row on the second and its column on the third. Angles are float64, rounded once. Source: FluxPosEmbed and get_1d_rotary_pos_embed.
-func (c *FluxConfig) rope(text, rows, cols int) []float32 {
-	turns := func(positions, dims int) [][]float32 { // [position][pair: cos, sin]
-		table := make([][]float32, positions)
-		for p := range table {
-			for m := range dims / 2 {
-				angle := float64(p) * (1 / math.Pow(10000, float64(2*m)/float64(dims)))
-				table[p] = append(table[p], float32(math.Cos(angle)), float32(math.Sin(angle)))
-			}
-		}
-		return table
-	}
-	index, row, col := turns(1, c.Axes[0]), turns(max(rows, 1), c.Axes[1]), turns(max(cols, 1), c.Axes[2])
-	table := make([]float32, 0, (text+rows*cols)*c.HeadDim)
-	add := func(i, j int) { table = append(append(append(table, index[0]...), row[i]...), col[j]...) }
-	for range text {
-		add(0, 0)
-	}
+// position is a token's place on the three axes that heads turn by: index, row, column.
+type position [3]int
+
+// positions are those of the tokens: text is at 0 on every axis, an image token at its row and its column. Source: FluxPipeline._prepare_latent_image_ids.
+func positions(text, rows, cols int) []position {
+	list := make([]position, text, text+rows*cols)
 	for i := range rows {
 		for j := range cols {
-			add(i, j)
+			list = append(list, position{0, i, j})
+		}
+	}
+	return list
+}
+
+// rope is the table [tokens, D] by which queries and keys turn: of pair m of a token the cosine at 2m, the sine at 2m+1. Angles are float64, rounded once.
+// Source: FluxPosEmbed and get_1d_rotary_pos_embed.
+func (c *FluxConfig) rope(tokens []position) []float32 {
+	var turns [len(c.Axes)]map[int][]float32 // by place: cosine and sine of each pair
+	for axis := range turns {
+		turns[axis] = map[int][]float32{}
+	}
+	table := make([]float32, 0, len(tokens)*c.HeadDim)
+	for _, at := range tokens {
+		for axis, dims := range c.Axes {
+			turn := turns[axis][at[axis]]
+			for m := len(turn) / 2; m < dims/2; m++ {
+				angle := float64(at[axis]) * (1 / math.Pow(10000, float64(2*m)/float64(dims)))
+				turn = append(turn, float32(math.Cos(angle)), float32(math.Sin(angle)))
+			}
+			turns[axis][at[axis]] = turn
+			table = append(table, turn...)
 		}
 	}
 	return table

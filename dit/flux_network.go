@@ -62,7 +62,7 @@ func (p *flux) network(b *program.Builder, g geometry) network {
 	b.Input(IOPrompt, n.embeds)
 	b.Input(IOPooled, n.pooled)
 	n.context = b.Persistent("text", n.stream, g.rows, n.text, width)
-	n.rope = b.Float32s("rope", c.rope(n.text, g.height/fluxPatch, g.width/fluxPatch), joint, c.HeadDim)
+	n.rope = b.Float32s("rope", c.rope(positions(n.text, g.height/fluxPatch, g.width/fluxPatch)), joint, c.HeadDim)
 	modulation := func(name string, rows int) program.Tensor {
 		return b.Persistent(name+" modulation", n.stream, b.Steps(), g.rows, rows*width)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"ecadx/cgo"
+	"ecadx/dit/program"
 	"ecadx/dit/safetensors"
 	"ecadx/dit/sampler"
 	"ecadx/schedule"
@@ -401,6 +402,101 @@ func TestFluxDeadComponents(t *testing.T) {
 	s.Set(2, single, schedule.SingleAttn.Index(), schedule.Reuse) // it reads that of step 1
 	if got := compile(s); got[0] == 0 || got[1] == 0 || got[2] != 0 {
 		t.Errorf("ops of attention by step %v, want some at steps 0 and 1", got)
+	}
+}
+
+// Tokens at random places, text too, turn as diffusers turns them; a picture's lie on a grid, whose first axis is always 0.
+func TestFluxPositions(t *testing.T) {
+	g := readGoldens(t, "flux")
+	if len(g.Positions) == 0 {
+		t.Fatal("no cases")
+	}
+	backends(t, func(t *testing.T, dev *ecad.Device, dtype DType) {
+		for _, c := range g.Positions {
+			t.Run(c.Name, func(t *testing.T) {
+				d := c.denoiser(t, dev)
+				in := c.inputs(t, d.Model().Defaults())
+				sizes, err := d.Model().SizesFor(in, false, dtype)
+				if err != nil {
+					t.Fatal(err)
+				}
+				l, err := d.loop("positions", sizes, sizes.Batch, func() (*compiled, error) {
+					return d.model.compileOnce("positions", func() (*program.Program, error) { return c.placed(d.model, sizes) })
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Release()
+				got, err := l.once(t.Context(), in, ecad.RunOptions{CheckFinite: true}, IOOutput)
+				if err != nil {
+					t.Fatal(err)
+				}
+				e := relativeError(got, g.output(t, c.Name))
+				t.Logf("error %.2g", e)
+				if !(e <= 1e-5) {
+					t.Errorf("relative error %.3g, want at most 1e-5", e)
+				}
+			})
+		}
+	})
+}
+
+// placed is the case's call with its tokens at random places.
+func (c *goldenCase) placed(m *Model, sizes Sizes) (*program.Program, error) {
+	g, err := m.geometry(sizes, sizes.Batch, []float64{c.Timestep}, c.Guidance)
+	if err != nil {
+		return nil, err
+	}
+	b := program.NewBuilder(1)
+	net := m.family.network(b, g).(*fluxNetwork)
+	tokens := make([]position, net.text+net.image)
+	key := randomKey(c.Seed, "places")
+	for i := range tokens {
+		for axis := range tokens[i] {
+			tokens[i][axis] = int(randomWord(key, len(tokens[i])*i+axis) % c.Places)
+		}
+	}
+	net.rope = b.Float32s("rope", net.c.rope(tokens), len(tokens), net.c.HeadDim)
+	return forwardProgram(b, net, g, m.family.traits())
+}
+
+// Of the last single-stream block only the rows of the image are read on: the up and down projection and the queries of text are not computed, nor kept.
+func TestFluxLastBlockWithoutText(t *testing.T) {
+	const text, image, steps = 3, 4, 2
+	m := fluxModel(t)
+	smp, err := m.Sampler(steps, 4, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := m.CompileDenoise(DenoiseOptions{Sizes: Sizes{Batch: 1, Height: 4, Width: 4, TextTokens: text}, Guidance: 3.5, Sampler: smp, KeepSlots: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stats := p.Stats()
+	narrowed := map[string]bool{}
+	for _, op := range stats.Narrowed {
+		if op.Rows != image || op.Of != text+image || op.Block != 1 || !(op.Saved.Flops > 0) {
+			t.Errorf("narrowed: %+v", op)
+		}
+		narrowed[op.Name] = true
+	}
+	if len(narrowed) != 3 || !narrowed["attn.attention"] || !narrowed["proj_mlp"] || !narrowed["proj_out"] {
+		t.Errorf("narrowed %v", narrowed)
+	}
+	width := int64(m.family.(*flux).cfg.Width())
+	for _, s := range stats.Slots {
+		want := (text + image) * width * 4 // of a double-stream block: one of each, or the two of attention
+		switch kind := m.Shape(steps).Component(s.Block, s.Component); kind {
+		case schedule.ImageFF, schedule.SingleAttn, schedule.SingleProjOut:
+			want = image * width * 4
+		case schedule.ContextFF:
+			want = text * width * 4
+		case schedule.SingleProjMLP:
+			want = image * fluxRatio * width * 4
+		}
+		if s.Bytes != want {
+			t.Errorf("%v takes %d bytes, want %d", s.Names, s.Bytes, want)
+		}
 	}
 }
 

@@ -33,14 +33,17 @@ type goldenCase struct {
 	Batch int      `json:"batch"`
 	Text  int      `json:"text"`
 	Shift *float64 `json:"shift"`
+	// Places, if any, is how many places on each axis the tokens have at random, instead of those of a picture.
+	Places uint64 `json:"places"`
 	// RoundedError is BF16Error against float64 with timesteps and guidance rounded as diffusers rounds them in bfloat16, tensor NAME.rounded.
 	RoundedError float64 `json:"rounded_error"`
 }
 
 type goldens struct {
-	Forward []goldenCase `json:"forward"`
-	Loop    []goldenCase `json:"loop"`
-	outputs *safetensors.File
+	Forward   []goldenCase `json:"forward"`
+	Loop      []goldenCase `json:"loop"`
+	Positions []goldenCase `json:"positions"` // FLUX: calls with random positions
+	outputs   *safetensors.File
 }
 
 func readGoldens(t *testing.T, name string) *goldens {

@@ -46,6 +46,13 @@ LOOP = [
     dict(name="loop_schnell", seed=43, config=config(1, 16, [4, 4, 8], 1, 1), latents=[4, 4], text=3, batch=1, shift=1.0),
 ]
 
+# One call whose tokens, text too, stand at random places 0 to `places` - 1 on each of the three axes, as no picture has them.
+POSITIONS = [
+    dict(name="places", seed=37, config=config(2, 16, [4, 4, 8], 1, 2), latents=[6, 8], text=5, batch=2, timestep=400, places=64),
+    dict(name="far_places", seed=38, config=config(1, 128, [16, 56, 56], 1, 1, in_channels=16, guidance_embeds=True), latents=[4, 8], text=7, batch=1,
+         timestep=850, guidance=3.5, places=4096),
+]
+
 
 def build(case):
     c = {k: v for k, v in case["config"].items() if not k.startswith("_")}
@@ -70,9 +77,13 @@ def inputs(case, dtype):
     ids = torch.zeros(h // PACK, w // PACK, 3)
     ids[..., 1] += torch.arange(h // PACK)[:, None]
     ids[..., 2] += torch.arange(w // PACK)[None, :]
+    ids = torch.cat([torch.zeros(case["text"], 3), ids.reshape(-1, 3)])
+    if "places" in case:
+        words = ecadrand.words(case["seed"], "places", ids.numel())
+        ids = torch.from_numpy((words % np.uint64(case["places"])).astype(np.float32)).reshape(ids.shape)
     more = {"encoder_hidden_states": normal("prompt_embeds", batch, case["text"], c["joint_attention_dim"]),
             "pooled_projections": normal("pooled_prompt_embeds", batch, c["pooled_projection_dim"]),
-            "txt_ids": torch.zeros(case["text"], 3), "img_ids": ids.reshape(-1, 3), "guidance": None, "return_dict": False}
+            "txt_ids": ids[:case["text"]], "img_ids": ids[case["text"]:], "guidance": None, "return_dict": False}
     if c["guidance_embeds"]:
         more["guidance"] = torch.full([batch], case["guidance"], dtype=torch.float32)
     return x, more
@@ -160,7 +171,9 @@ def main():
         run_rounded(case, forward, tensors)
     for case in LOOP:
         run_rounded(case, loop, tensors)
-    save("flux", {"forward": FORWARD, "loop": LOOP}, tensors)
+    for case in POSITIONS:
+        run_rounded(case, forward, tensors)
+    save("flux", {"forward": FORWARD, "loop": LOOP, "positions": POSITIONS}, tensors)
 
 
 if __name__ == "__main__":
