@@ -2,6 +2,8 @@ package dit
 
 import (
 	"fmt"
+	"image"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -10,7 +12,7 @@ import (
 	"ecadx/dit/safetensors"
 )
 
-// TestMiniFlux runs the miniature FLUX from captions to latents as diffusers does (testdata/make_mini_flux.py): both text encoders, T5's padding
+// TestMiniFlux runs the miniature FLUX from captions to pictures as diffusers does (testdata/make_mini_flux.py): both text encoders, T5's padding
 // attended, upper case kept for it; noise, packing, guidance, four steps.
 func TestMiniFlux(t *testing.T) {
 	captions := []string{"a small red circle to the left of a large blue square on a white background", "A Large green ring, BLACK background"}
@@ -62,11 +64,39 @@ func TestMiniFlux(t *testing.T) {
 					t.Errorf("%s: relative error %.2g, at most %.2g", c.name, e, c.tolerance)
 				}
 			}
-			if pictures, err := p.Workers[0].Decode(t.Context(), latents, 2, d.LatentSize, d.LatentSize); err != nil || len(pictures) != 2 {
-				t.Errorf("%d pictures, %v", len(pictures), err)
+			pictures, err := p.Workers[0].Decode(t.Context(), g.output(t, "latents"), 2, d.LatentSize, d.LatentSize)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, n := g.output(t, "pictures"), 3*pictures[0].Rect.Dx()*pictures[0].Rect.Dy()
+			if len(want) != len(pictures)*n {
+				t.Fatalf("%d values of %d pictures, diffusers makes %d", len(pictures)*n, len(pictures), len(want))
+			}
+			for i, picture := range pictures {
+				if off := pixelsOff(picture, want[i*n:(i+1)*n]); !(off <= 0.001) {
+					t.Errorf("picture %d: %.2g of the values are not those of diffusers", i, off)
+				}
 			}
 		})
 	}
+}
+
+// pixelsOff is the share of a picture's values that differ from those of [3, h, w] values, about -1 to 1; all, if one differs by more than rounding may.
+func pixelsOff(picture *image.NRGBA, want []float32) float64 {
+	size, off := len(want)/3, 0
+	for i := range size {
+		for c := range 3 {
+			x := math.RoundToEven(255 * math.Min(math.Max(float64(want[c*size+i])/2+0.5, 0), 1))
+			switch d := math.Abs(x - float64(picture.Pix[4*i+c])); {
+			case d == 0:
+			case d == 1:
+				off++
+			default:
+				return 1
+			}
+		}
+	}
+	return float64(off) / float64(len(want))
 }
 
 // FLUX's prompts are cut to the tokenizer's length and keep their upper case.
