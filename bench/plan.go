@@ -20,6 +20,7 @@ type memoryPlan struct {
 	weights     int64 // packed, or where they lie if the device reads them there
 	activations int64 // scratch, constants, and what a state keeps besides slots
 	slots       int64
+	joined      int64 // where the device lays the inputs of a product side by side
 }
 
 // planOf plans a program on a device; stored gives the dtype size of a checkpoint's tensor.
@@ -29,6 +30,7 @@ func planOf(p *program.Program, device ecad.DeviceInfo, stored func(name string)
 	seen := map[string]bool{}
 	for i := range p.Ops {
 		plan.weights += opWeights(p, &p.Ops[i], device, stored, seen)
+		plan.joined = max(plan.joined, joinedBytes(p, &p.Ops[i], device))
 	}
 	return plan
 }
@@ -61,13 +63,33 @@ func opWeights(p *program.Program, op *program.Op, device ecad.DeviceInfo, store
 		}
 		return total
 	}
-	element := int64(4)
-	if p.Tensors[op.In[0]].DType == program.BFloat16 && (device.FastBFloat16 || device.Backend == ecad.CUDA) {
-		element = 2
-	}
+	element := productElement(p, op, device)
 	take(fmt.Sprintf("packed %d", element), func(string) int64 { return element }, matrices)
 	take("bias", func(string) int64 { return 4 }, biases)
 	return total
+}
+
+// maxJoined is kPanelBytes of kernels/cpu/linear.cpp.
+const maxJoined = 32 << 20
+
+// joinedBytes is the scratch of the cpu backend for a product of several inputs: its rows, as many as fit at a time.
+func joinedBytes(p *program.Program, op *program.Op, device ecad.DeviceInfo) int64 {
+	if device.Backend != ecad.CPU || op.Code != program.OpLinear || op.Attr[0] < 2 {
+		return 0
+	}
+	total := int64(0)
+	for _, id := range op.In[:op.Attr[0]] {
+		total += p.Tensors[id].Count()
+	}
+	return min(maxJoined, total*productElement(p, op, device))
+}
+
+// productElement is the bytes of an element that a product multiplies.
+func productElement(p *program.Program, op *program.Op, device ecad.DeviceInfo) int64 {
+	if p.Tensors[op.In[0]].DType == program.BFloat16 && (device.FastBFloat16 || device.Backend == ecad.CUDA) {
+		return 2
+	}
+	return 4
 }
 
 // weightInputs are the inputs of an op that multiplies with weights; nil for others. The order is that of kernels/PROGRAM.md.
@@ -127,6 +149,7 @@ func (b *bench) plan() error {
 	if err != nil {
 		return err
 	}
+	joined := int64(0)
 	for _, s := range b.programs() {
 		p, err := b.cfg.Model.CompileDenoise(dit.DenoiseOptions{Sizes: b.sizes(), Guidance: b.cfg.Guidance, Sampler: b.sampler, Schedules: s})
 		if err != nil {
@@ -137,8 +160,9 @@ func (b *bench) plan() error {
 		b.memory.Weights = max(b.memory.Weights, plan.weights)
 		b.memory.Activations = max(b.memory.Activations, plan.activations)
 		b.memory.Slots = plan.slots
+		joined = max(joined, plan.joined)
 	}
-	b.memory.Runtime = residentBytes() + b.inputBytes() + runtimeGrowth(b.memory.Weights)
+	b.memory.Runtime = residentBytes() + b.inputBytes() + runtimeGrowth(b.memory.Weights) + joined
 	b.memory.Total = b.memory.Weights + b.memory.Activations + b.memory.Slots + b.memory.Runtime
 	b.memory.Free = availableBytes()
 	if info.Backend == ecad.CUDA {

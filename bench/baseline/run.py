@@ -191,6 +191,38 @@ def mini_cached(bench, case):
     bench.keep(case, "cached", {"pays": [r["pays"] for r in rows]}, 0.0, unit="share of flops_ratio", steps=20, schedules=rows)
 
 
+FLUX = ("--model", "random:flux-dev", "--dtype", "bfloat16", "--transformer-only", "--repeat", 1)
+
+
+def flux_cached(bench, case):
+    """Four blocks of FLUX.1-dev at full width, two of each kind, under schedules against runs that compute everything."""
+    rows, worst = [], 0.0
+    for reference in ["fora:2", "fora:3", "random:0.5:1"]:
+        report = {}
+
+        def ours(reference=reference, report=report):
+            report.update(bench.ours(*FLUX, "--blocks", 2, "--resolution", 256, "--steps", 6, "--schedule", reference))
+            return [report["speedup"]]
+        samples, load = bench.turns({"ecadx": ours}, 1)
+        rows.append({"schedule": reference, "flops_ratio": report["flops_ratio"], "speedup": samples["ecadx"][0], "pays": samples["ecadx"][0] / report["flops_ratio"],
+                     "run_ms": report["run_ms"], "uncached_run_ms": report["uncached_run_ms"], "other_load": round(load, 3)})
+        worst = max(worst, load)
+    bench.keep(case, "cached", {"pays": [r["pays"] for r in rows]}, worst, unit="share of flops_ratio", steps=6, schedules=rows)
+
+
+def flux_blocks(bench, case, resolution):
+    """One block of each kind of FLUX.1-dev at full width: milliseconds of a computed step, and the memory of the process."""
+    report = {}
+
+    def ours():
+        report.update(bench.ours(*FLUX, "--blocks", 1, "--resolution", resolution, "--steps", 2))
+        return [s["ms"] for s in report["steps_ms"]]
+    samples, load = bench.turns({"ecadx": ours}, 1)
+    components = {f"{c['block']} {c['component']}": round(c["compute_ms"]["median"], 1) for c in report["components"]}
+    bench.keep(case, "blocks", samples, load, unit="ms", resolution=resolution, dtype="bfloat16", components_ms=components, gflops=round(report["step_work"]["gflops"], 1),
+               planned_bytes=report["memory_bytes"]["total"], process_peak_bytes=report["memory_bytes"]["process_peak"])
+
+
 def first_picture(bench, case):
     """Milliseconds from starting ecadx generate on the miniature to its end, one picture."""
     def ours():
@@ -217,6 +249,9 @@ CASES = {
     "mini-avx2": lambda b, c: mini(b, c, "float32", "avx2", {}),
     "mini-cached": mini_cached,
     "mini-first-picture": first_picture,
+    "flux-cached": flux_cached,
+    "flux-blocks-256": lambda b, c: flux_blocks(b, c, 256),
+    "flux-blocks-1024": lambda b, c: flux_blocks(b, c, 1024),
 }
 
 

@@ -25,6 +25,9 @@ def rows(results):
             if not fora:
                 worst = min(r["schedules"], key=lambda s: s["pays"])
                 yield f"{r['case']}: {len(r['schedules'])} schedules, worst {worst['schedule']}", f"{worst['speedup']:.2f}x faster", "", f"{worst['pays']:.2f} of the saved FLOPs", command
+        elif r["kind"] == "blocks":
+            yield (f"FLUX.1-dev {r['resolution']} px {r['dtype']}, a double-stream and a single-stream block", f"{m['ecadx']:.0f} ms a step", "",
+                   f"{r['process_peak_bytes'] / 1e9:.2f} GB at most, planned {r['planned_bytes'] / 1e9:.2f}", command)
         elif r["kind"] == "first":
             yield "`ecadx generate` on the miniature, start to picture", f"{m['ecadx']:.0f} ms", "", "", command
 
