@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -82,24 +83,27 @@ func (t *CostTable) Cost(s *schedule.Schedule) (float64, error) {
 	return total, nil
 }
 
-// Shared is the cost of running schedules for one image each, in turn and as a prefix tree, where schedules whose canonical rows agree in steps 0
-// to k do those steps once.
+// Shared is the cost of running schedules for one image each, in turn and as a prefix tree, where schedules of one number of steps whose canonical
+// rows agree in steps 0 to k do those steps once.
 func (t *CostTable) Shared(schedules []*schedule.Schedule) (tree, alone float64, err error) {
 	shape, err := t.Shape()
 	if err != nil {
 		return 0, 0, err
 	}
 	done := map[string]bool{}
-	if len(schedules) > 0 {
-		tree = t.Once
-	}
 	for _, s := range schedules {
+		shape.Steps = s.Shape().Steps
 		if err := s.Shape().Fits(shape); err != nil {
 			return 0, 0, err
 		}
 		alone += t.Once
-		var prefix []byte
+		prefix := binary.LittleEndian.AppendUint32(nil, uint32(shape.Steps))
+		if root := string(prefix); !done[root] {
+			done[root] = true
+			tree += t.Once
+		}
 		row := t.Step
+		rest := shape.RowLen()
 		for cell, d := range s.Canonical().All() {
 			cost := &t.Cells[cell.Block*schedule.ComponentsPerBlock+cell.Comp]
 			if d == schedule.Compute {
@@ -107,7 +111,7 @@ func (t *CostTable) Shared(schedules []*schedule.Schedule) (tree, alone float64,
 			} else {
 				prefix, row = append(prefix, 0), row+cost.Reuse
 			}
-			if len(prefix)%shape.RowLen() > 0 {
+			if rest--; rest > 0 {
 				continue
 			}
 			alone += row
@@ -115,7 +119,7 @@ func (t *CostTable) Shared(schedules []*schedule.Schedule) (tree, alone float64,
 				done[string(prefix)] = true
 				tree += row
 			}
-			row = t.Step
+			row, rest = t.Step, shape.RowLen()
 		}
 	}
 	return tree, alone, nil
@@ -244,7 +248,9 @@ func NewSlotBytes(m *dit.Model, sizes dit.Sizes, steps int, guidance float64) (*
 
 // Cost is the bytes of the slots that a schedule keeps, per image.
 func (t *SlotBytes) Cost(s *schedule.Schedule) (float64, error) {
-	if err := s.Shape().Fits(t.shape); err != nil {
+	want := t.shape
+	want.Steps = s.Shape().Steps // the sizes are the same for all
+	if err := s.Shape().Fits(want); err != nil {
 		return 0, err
 	}
 	kept := make([]bool, len(t.cells))

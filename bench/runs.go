@@ -10,7 +10,7 @@ import (
 )
 
 // MeasureRuns measures the denoising loop of each schedule, prologue included, in milliseconds per image: repeats runs of each after one that warms up,
-// in turns, so that a drift of the machine meets all alike. It opens its own device and closes it. Of cfg the members about schedules and
+// in turns, so that a drift of the machine meets all alike. A schedule runs its own number of steps, whatever cfg says. It opens its own device and closes it. Of cfg the members about schedules and
 // repetition are not looked at. When ctx is cancelled it returns the context's error soon.
 func MeasureRuns(ctx context.Context, cfg Config, schedules []*schedule.Schedule, repeats int) (runs []Spread, err error) {
 	cfg.Schedule = nil
@@ -22,7 +22,11 @@ func MeasureRuns(ctx context.Context, cfg Config, schedules []*schedule.Schedule
 	b.makeInputs()
 	loops := make([]*dit.Loop, len(schedules))
 	for i, s := range schedules {
-		if loops[i], err = b.loop([]*schedule.Schedule{s}, b.sampler); err != nil {
+		run, err := cfg.Model.Sampler(s.Shape().Steps, b.size.LatentHeight, b.size.LatentWidth)
+		if err != nil {
+			return nil, err
+		}
+		if loops[i], err = b.loop([]*schedule.Schedule{s}, run); err != nil {
 			return nil, err
 		}
 		defer loops[i].Release()

@@ -3,6 +3,7 @@ package ga
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"ecadx/schedule"
 )
@@ -65,8 +66,11 @@ type Algorithm interface {
 
 // Config says what to search. Every field that changes the outcome is here.
 type Config struct {
-	Shape     schedule.Shape
-	Algorithm Algorithm
+	Shape schedule.Shape
+	// FewerSteps are numbers of steps below the shape's that schedules may run instead. The pictures of all are compared with the uncached
+	// ones of the shape's steps. The Algorithm knows them too.
+	FewerSteps []int
+	Algorithm  Algorithm
 	// Seed draws confidence intervals and is reported; the Algorithm has its own copy.
 	Seed uint64
 	// Generations ends the search; the first population is generation 1. 0 means no limit.
@@ -81,7 +85,7 @@ type Config struct {
 	// Seeds are the first population, as they are; without seeds it is random.
 	Seeds []Named
 	// Baselines are evaluated and reported beside the front, and may be part of it. One with another number of steps stands for a run
-	// with so many steps: it is compared with the front and never part of it.
+	// with so many steps: if that is none of FewerSteps, it is compared with the front and never part of it.
 	Baselines []Named
 	// Images are scored for every candidate, HeldOut for the final front and what it is compared with. Quality is the
 	// mean over them, summed in this order. HeldOut may be empty.
@@ -131,8 +135,8 @@ func (c Config) Validate() error {
 			return fmt.Errorf("%w: %q has no schedule", ErrConfig, n.Name)
 		}
 		want := c.Shape
-		if i >= len(c.Seeds) {
-			want.Steps = n.Schedule.Shape().Steps
+		if steps := n.Schedule.Shape().Steps; i >= len(c.Seeds) || c.mayRun(steps) {
+			want.Steps = steps
 		}
 		if err := n.Schedule.Shape().Fits(want); err != nil {
 			return fmt.Errorf("%q: %w", n.Name, err)
@@ -152,6 +156,11 @@ func (c Config) Validate() error {
 		}
 	}
 	return nil
+}
+
+// mayRun tells whether a schedule of the search may have a number of steps.
+func (c Config) mayRun(steps int) bool {
+	return steps == c.Shape.Steps || slices.Contains(c.FewerSteps, steps)
 }
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

@@ -76,7 +76,7 @@ func TestComputeStepsIsOptimal(t *testing.T) {
 func TestDriftSeeds(t *testing.T) {
 	for _, shape := range []schedule.Shape{testShape, fluxShape} {
 		d := randomDrift(shape, 1)
-		seeds, err := d.Seeds(CostFunc(countCost), 8)
+		seeds, err := d.Seeds(CostFunc(countCost), nil, 8)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func TestDriftErrors(t *testing.T) {
 	} {
 		d := randomDrift(testShape, 1)
 		change(&d)
-		if _, err := d.Seeds(CostFunc(countCost), 3); err == nil || (name != "shape" && !errors.Is(err, ErrConfig)) {
+		if _, err := d.Seeds(CostFunc(countCost), nil, 3); err == nil || (name != "shape" && !errors.Is(err, ErrConfig)) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -112,8 +112,8 @@ func (g Genome) Bytes() []byte {
 	return b[:(g.n+7)/8]
 }
 
-// key returns a map key that is equal for equal genomes of one length.
-func (g Genome) key() string { return string(g.Bytes()) }
+// key returns a map key that is equal for equal genomes.
+func (g Genome) key() string { return string(binary.LittleEndian.AppendUint32(g.Bytes(), uint32(g.n))) }
 
 // swapRange exchanges the genes [lo, hi) of two genomes of one length.
 func swapRange(a, b Genome, lo, hi int) {

@@ -21,12 +21,13 @@ const (
 	MutateShift                     // the computation of a component in a run of blocks moves one step earlier or later
 	MutateRowSwap                   // two steps exchange their rows
 	MutateFlip                      // one to four genes flip
+	MutateSteps                     // the run is made with more or fewer steps; the last one, for searches with one number of steps go without it
 	numOperators
 
 	crossovers = MutateStepRun
 )
 
-var operatorNames = [numOperators]string{"rows", "blocks", "components", "step run", "block run", "block", "shift", "row swap", "flip"}
+var operatorNames = [numOperators]string{"rows", "blocks", "components", "step run", "block run", "block", "shift", "row swap", "flip", "steps"}
 
 // String names the operator.
 func (o Operator) String() string { return operatorNames[o] }
@@ -83,7 +84,7 @@ func (t tensor) cross(o Operator, child, other Genome, s *Stream) {
 // meanRun is the mean length of the runs that mutations change: long enough to matter, short enough to be an edit.
 const meanRun = 3
 
-// mutate edits child.
+// mutate edits child; MutateSteps, which makes another genome, is not among its edits.
 func (t tensor) mutate(o Operator, child Genome, s *Stream) {
 	sh := t.shape
 	if sh.Steps < 2 {

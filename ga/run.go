@@ -165,7 +165,7 @@ func (r *runner) start() error {
 		if err != nil {
 			return err
 		}
-		if fits && c.schedule.Shape() == r.cfg.Shape {
+		if fits && r.cfg.mayRun(c.schedule.Shape().Steps) {
 			r.addToArchive(c, 0)
 		}
 	}
@@ -316,7 +316,7 @@ func (r *runner) judge(generation int, genomes []Genome, list []candidate) []Ind
 
 // fits reports whether a schedule takes no more memory than it may.
 func (r *runner) fits(c candidate) (bool, error) {
-	if r.cfg.Memory == nil || c.schedule.Shape() != r.cfg.Shape {
+	if r.cfg.Memory == nil {
 		return true, nil
 	}
 	v, err := r.cost(r.cfg.Memory, c)
@@ -345,9 +345,9 @@ func (r *runner) fitting(genomes []Genome) ([]Genome, error) {
 	return out, nil
 }
 
-// violation is how many genes too few a genome reuses.
+// violation is how many genes too few a genome leaves out: steps that it does not run count as reused.
 func (r *runner) violation(g Genome) float64 {
-	return float64(max(0, r.cfg.MinDiff-(g.Len()-g.Count())))
+	return float64(max(0, r.cfg.MinDiff-(r.cfg.Shape.Cells()-g.Count())))
 }
 
 func (r *runner) addToArchive(c candidate, generation int) {

@@ -133,11 +133,7 @@ func (r *runner) incomplete(s *Snapshot) ([]candidate, error) {
 		if e.Status == StatusInvalid || e.Status == StatusDropped || !e.First || !slices.ContainsFunc(r.cfg.Images, func(im Image) bool { _, ok := r.deps.Log.Score(e.Hash, im.ID); return !ok }) {
 			continue
 		}
-		shape := r.cfg.Shape
-		if row := shape.RowLen(); e.Genome.Len()%row == 0 {
-			shape.Steps = e.Genome.Len() / row // a baseline may have fewer steps
-		}
-		known, err := ScheduleOf(shape, e.Genome)
+		known, err := ScheduleOf(r.cfg.Shape, e.Genome)
 		if err != nil {
 			return nil, err
 		}

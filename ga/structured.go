@@ -18,7 +18,7 @@ import (
 type Structured struct {
 	shape schedule.Shape
 	cfg   StructuredConfig
-	ops   tensor
+	steps []int // that a schedule may run, descending; the first is the shape's
 
 	credits  credits
 	elite    []Individual // the front of all time by ascending cost
@@ -50,6 +50,8 @@ type StructuredConfig struct {
 	Surrogate int
 	// Cost is the second objective, exact, for the surrogate. Needed when Surrogate is over 1.
 	Cost CostModel
+	// FewerSteps are numbers of steps that a schedule may run instead of the shape's, descending. Empty: all run the shape's.
+	FewerSteps []int
 	// Allowed, if not nil, tells which schedules may be proposed; the same ones whenever it is asked.
 	Allowed func(*schedule.Schedule) bool
 }
@@ -61,12 +63,12 @@ func DefaultStructured(seed uint64) StructuredConfig {
 
 // NewStructured returns the algorithm for schedules of a shape, or an error that wraps ErrConfig and names the setting out of range.
 func NewStructured(shape schedule.Shape, cfg StructuredConfig) (*Structured, error) {
-	a := &Structured{shape: shape, cfg: cfg, ops: tensor{shape}, seen: make(map[string]bool)}
+	a := &Structured{shape: shape, cfg: cfg, steps: append([]int{shape.Steps}, cfg.FewerSteps...), seen: make(map[string]bool)}
 	if err := a.Validate(); err != nil {
 		return nil, err
 	}
 	if cfg.Surrogate > 1 {
-		a.screen = newSurrogate(shape)
+		a.screen = newSurrogate(shape, a.steps)
 	}
 	return a, nil
 }
@@ -80,7 +82,7 @@ func (a *Structured) UseDrift(d Drift) error {
 		return err
 	}
 	if a.screen != nil {
-		a.screen.drift = &d
+		a.screen.useDrift(d)
 	}
 	return nil
 }
@@ -104,6 +106,11 @@ func (a *Structured) Validate() error {
 	}{{"crossover probability", a.cfg.CrossoverProb}, {"elite probability", a.cfg.EliteProb}, {"mutation probability", a.cfg.MutationProb}} {
 		if !(p.value >= 0 && p.value <= 1) {
 			return fmt.Errorf("%w: %s is %v; it must be between 0 and 1", ErrConfig, p.name, p.value)
+		}
+	}
+	for i, n := range a.cfg.FewerSteps {
+		if n < 2 || n >= a.steps[i] {
+			return fmt.Errorf("%w: %d steps after %d; fewer steps descend, to 2 at least", ErrConfig, n, a.steps[i])
 		}
 	}
 	switch {
@@ -231,7 +238,7 @@ func (a *Structured) child(generation, round, index int, population []Individual
 		if s.Float64() < a.cfg.CrossoverProb {
 			other := a.parent(population, s).Genome
 			how.crossed, how.parents = true, a.roots(how.parents, other)
-			flatCross(child, other, s)
+			flatCross(child, retimed(a.shape, other, stepsOf(a.shape, child)), s)
 		}
 		if !how.crossed || s.Float64() < a.cfg.MutationProb {
 			flatFlips(child, s)
@@ -242,17 +249,49 @@ func (a *Structured) child(generation, round, index int, population []Individual
 		how.cross, how.crossed = a.credits.pick(0, crossovers, s), true
 		other := a.mate(first, population, s).Genome
 		how.parents = a.roots(how.parents, other)
-		a.ops.cross(how.cross, child, other, s)
+		a.tensor(child).cross(how.cross, child, retimed(a.shape, other, stepsOf(a.shape, child)), s)
 	}
 	if !how.crossed || s.Float64() < a.cfg.MutationProb {
 		// More than one edit now and then: what needs two steps at once is found too.
 		for more := true; more; more = s.Float64() < 0.3 {
-			o := a.credits.pick(crossovers, numOperators, s)
-			a.ops.mutate(o, child, s)
+			o := a.credits.pick(crossovers, a.operators(), s)
+			if o == MutateSteps {
+				child = retimed(a.shape, child, a.otherSteps(stepsOf(a.shape, child), s)).Clone()
+			} else {
+				a.tensor(child).mutate(o, child, s)
+			}
 			how.mutations = append(how.mutations, o)
 		}
 	}
 	return a.canonical(child), how
+}
+
+// tensor is what a genome's operators work on.
+func (a *Structured) tensor(g Genome) tensor {
+	shape := a.shape
+	shape.Steps = stepsOf(shape, g)
+	return tensor{shape}
+}
+
+// operators ends the range of those in use.
+func (a *Structured) operators() Operator {
+	if len(a.steps) == 1 {
+		return MutateSteps
+	}
+	return numOperators
+}
+
+// otherSteps is a number of steps that is not steps: half of the time one next to it, else any.
+func (a *Structured) otherSteps(steps int, s *Stream) int {
+	at, to := slices.Index(a.steps, steps), 0
+	if s.IntN(2) == 0 {
+		if to = at - 1 + 2*s.IntN(2); to < 0 || to >= len(a.steps) {
+			to = 2*at - to // at an end there is one neighbour
+		}
+	} else if to = s.IntN(len(a.steps) - 1); to >= at {
+		to++
+	}
+	return a.steps[to]
 }
 
 // parent is a member of the front of all time, or the winner of a tournament of the population.

@@ -174,7 +174,7 @@ func TestPrune(t *testing.T) {
 
 // The surrogate orders schedules of a smooth problem well, and says nothing while it knows too little.
 func TestSurrogate(t *testing.T) {
-	m := newSurrogate(testShape)
+	m := newSurrogate(testShape, []int{testShape.Steps})
 	genome := func(k int) Genome {
 		s := NewStream(3, 0, PurposeChild, 0, k)
 		g, reuse := NewGenome(testShape.Cells()), s.Float64()

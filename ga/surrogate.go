@@ -14,11 +14,13 @@ import (
 // a drift says they make or, without one, on how stale each component's output is at each step. It is used only while it orders the last
 // generation well.
 type surrogate struct {
-	shape schedule.Shape
-	drift *Drift      // nil: there is none
-	x     [][]float64 // features of scored genomes, oldest first
-	y     []float64   // their qualities
-	tau   float64     // Kendall's rank correlation of predictions and scores of the last generation; NaN before there is one
+	shape   schedule.Shape
+	steps   []int           // that a schedule may run; the first is the shape's
+	drift   map[int]Drift   // by number of steps; nil: there is none
+	shorter map[int]float64 // what a run of so many steps errs that computes everything
+	x       [][]float64     // features of scored genomes, oldest first
+	y       []float64       // their qualities
+	tau     float64         // Kendall's rank correlation of predictions and scores of the last generation; NaN before there is one
 }
 
 // Bounds of the surrogate.
@@ -29,17 +31,38 @@ const (
 	surrogateFreeRide = 5   // one child in so many is evaluated whatever it predicts
 )
 
-func newSurrogate(shape schedule.Shape) *surrogate { return &surrogate{shape: shape, tau: math.NaN()} }
+func newSurrogate(shape schedule.Shape, steps []int) *surrogate {
+	return &surrogate{shape: shape, steps: steps, tau: math.NaN()}
+}
+
+// useDrift replaces staleness by what is known about errors.
+func (m *surrogate) useDrift(d Drift) {
+	m.drift, m.shorter = make(map[int]Drift), make(map[int]float64)
+	for _, n := range m.steps {
+		m.drift[n], m.shorter[n] = d.At(n), d.shorter(n)
+	}
+}
 
 // trusted reports whether the last generation came out in about the predicted order.
 func (m *surrogate) trusted() bool { return m.tau >= surrogateTau }
 
-// features describe a genome to the regression.
+// features describe a genome to the regression: its reuse, and which number of steps below the shape's it runs.
 func (m *surrogate) features(g Genome) []float64 {
+	steps := stepsOf(m.shape, g)
+	var x []float64
 	if m.drift != nil {
-		return m.errors(g)
+		x = m.errors(g, steps)
+	} else {
+		x = m.staleness(retimed(m.shape, g, m.shape.Steps))
 	}
-	return m.staleness(g)
+	for _, n := range m.steps[1:] {
+		v := 0.0
+		if n == steps {
+			v = totalWeight
+		}
+		x = append(x, v)
+	}
+	return x
 }
 
 // Weights of the features of errors, as found on 477 schedules of the miniature at 10 steps, where the root mean square error of predictions for
@@ -52,21 +75,21 @@ const (
 
 // errors are the logarithms of the sum of all errors that the drift expects, of the root of the sum of their squares and of that of the squares of the
 // sums per step; and those of the shares of the sum that fall on each step, on each component of each block, and on each component: a sum of
-// errors is a distance, quality measures are about logarithmic in it, and the shares say where the sum is wrong.
-func (m *surrogate) errors(g Genome) []float64 {
-	sh, row := m.shape, m.shape.RowLen()
-	x := make([]float64, sh.Steps+row+schedule.ComponentsPerBlock, sh.Steps+row+schedule.ComponentsPerBlock+3)
+// errors is a distance, quality measures are about logarithmic in it, and the shares say where the sum is wrong. Steps are those of the longest run.
+func (m *surrogate) errors(g Genome, n int) []float64 {
+	sh, row, drift := m.shape, m.shape.RowLen(), m.drift[n]
+	x := make([]float64, sh.Steps+row+schedule.ComponentsPerBlock, sh.Steps+row+schedule.ComponentsPerBlock+2+len(m.steps))
 	steps, cells, kinds := x[:sh.Steps], x[sh.Steps:sh.Steps+row], x[sh.Steps+row:]
 	computed := make([]int, row)
 	total, squares := 0.0, 0.0
-	for i := row; i < sh.Cells(); i++ {
+	for i := row; i < n*row; i++ {
 		step, cell := i/row, i%row
 		if g.Get(i) {
 			computed[cell] = step
 			continue
 		}
-		e := m.drift.Errors[cell][computed[cell]*sh.Steps+step]
-		steps[step] += e
+		e := drift.Errors[cell][computed[cell]*n+step]
+		steps[step*sh.Steps/n] += e
 		cells[cell] += e
 		kinds[cell%schedule.ComponentsPerBlock] += e
 		total += e
@@ -83,12 +106,13 @@ func (m *surrogate) errors(g Genome) []float64 {
 		}
 		x[i] = shareWeight * math.Log(share+leastShare)
 	}
-	least := m.drift.least()
+	least := m.drift[sh.Steps].least()
+	total += m.shorter[n]
 	return append(x, totalWeight*math.Log(total+least), totalWeight/2*math.Log(squares+least*least), totalWeight/2*math.Log(rows+least*least))
 }
 
 // least is an error so small that less makes no difference: the smallest that is not zero.
-func (d *Drift) least() float64 {
+func (d Drift) least() float64 {
 	least := math.Inf(1)
 	for _, m := range d.Errors {
 		for _, v := range m {

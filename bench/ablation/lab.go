@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -36,7 +37,8 @@ type lab struct {
 	heldOut   []ga.Image
 	seeds     []ga.Named // heuristics
 	drift     ga.Drift
-	dynamic   []ga.Named // schedules that follow from it
+	fewer     []int      // numbers of steps that schedules may run instead of all
+	shorter   []ga.Named // uncached runs with so many steps
 	driftWork float64
 	state     string
 }
@@ -98,8 +100,19 @@ func openLab(ctx context.Context, cfg settings, state string, threads int) (l *l
 	if l.seeds, err = heuristics(l.shape); err != nil {
 		return l, err
 	}
-	return l, l.findDynamic(ctx)
+	for _, share := range fewerSteps {
+		short := l.model.Shape(int(math.Round(share * float64(cfg.Steps))))
+		s, err := schedule.New(short)
+		if err != nil {
+			return l, err
+		}
+		l.fewer, l.shorter = append(l.fewer, short.Steps), append(l.shorter, ga.Named{Name: fmt.Sprintf("steps:%d", short.Steps), Schedule: s})
+	}
+	return l, l.findDrift(ctx)
 }
+
+// fewerSteps are the default of the key search.fewer_steps.
+var fewerSteps = []float64{0.75, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25}
 
 func (l *lab) close() error {
 	var errs []error
@@ -134,8 +147,8 @@ var heuristicRefs = []string{
 	"fora:2", "periods:2:4:2:19", "periods:2:6:2", "periods:2:3:2", "random:0.6:1", "fora:3", "periods:3:6:3", "periods:3:4:3", "tgate:10:3:1:2", "fora:4", "periods:4:8:4", "fora:5", "fora:6", "fora:7",
 }
 
-// findDynamic reads the dynamic seeds, or finds and keeps them.
-func (l *lab) findDynamic(ctx context.Context) error {
+// findDrift reads how far outputs drift, or finds and keeps it.
+func (l *lab) findDrift(ctx context.Context) error {
 	path := filepath.Join(l.state, fmt.Sprintf("drift-%d.json", l.cfg.Steps))
 	data, err := os.ReadFile(path)
 	if err == nil {
@@ -163,8 +176,7 @@ func (l *lab) findDynamic(ctx context.Context) error {
 	}
 	// An uncached pass and, from every step on, the rest of the loop: see Evaluator.Drift.
 	l.driftWork = whole * (steps + 1) / 2 * float64(min(driftImages, len(l.images)))
-	l.dynamic, err = l.drift.Seeds(l.macs, l.cfg.Population*2/3)
-	return err
+	return nil
 }
 
 // judge is the held-out quality of schedules, computed where it is not known.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"ecadx/ga"
 	"ecadx/schedule"
@@ -12,15 +13,15 @@ import (
 type variant struct {
 	Name string
 	// mode ecad; the other members are about mode ecadx.
-	reference                                      bool
-	noDynamic, flat, noRacing, noTree, noSurrogate bool
+	reference                                               bool
+	noDynamic, noFewer, flat, noRacing, noTree, noSurrogate bool
 }
 
 var (
 	asECAD  = variant{Name: "ecad", reference: true}
 	asECADX = variant{Name: "ecadx"}
 	parts   = []variant{
-		{Name: "ecadx without dynamic seeds", noDynamic: true}, {Name: "ecadx with flat operators", flat: true}, {Name: "ecadx without racing", noRacing: true},
+		{Name: "ecadx without dynamic seeds", noDynamic: true}, {Name: "ecadx without fewer steps", noFewer: true}, {Name: "ecadx with flat operators", flat: true}, {Name: "ecadx without racing", noRacing: true},
 		{Name: "ecadx without the tree", noTree: true}, {Name: "ecadx without the surrogate", noSurrogate: true},
 	}
 )
@@ -125,9 +126,19 @@ func (l *lab) search(ctx context.Context, v variant, seed int, budget float64) (
 		if !v.noRacing {
 			cfg.Racing = ga.Racing{Rungs: rungs(len(l.images)), Confidence: 0.95}
 		}
+		if !v.noFewer {
+			cfg.FewerSteps, s.FewerSteps = l.fewer, l.fewer
+		}
 		if !v.noDynamic {
 			m.work = l.driftWork
-			cfg.Seeds = append(append([]ga.Named(nil), l.dynamic...), half(l.seeds)...)
+			dynamic, err := l.drift.Seeds(l.macs, cfg.FewerSteps, l.cfg.Population*2/3)
+			if err != nil {
+				return nil, err
+			}
+			cfg.Seeds = append(dynamic, half(l.seeds)...)
+		}
+		if !v.noFewer {
+			cfg.Seeds = append(slices.Clip(cfg.Seeds), l.shorter...)
 		}
 		structured, err := ga.NewStructured(l.shape, s)
 		if err != nil {

@@ -27,7 +27,7 @@ var harness string
 type moved struct {
 	Name, ValueText, Chosen, Heatmap, Remark, Command string
 	Sources, Scores                                   []string
-	Paths                                             []string
+	Paths, Views                                      []string
 }
 
 // found is what the harness finds at one width.
@@ -108,7 +108,7 @@ func checkWidth(t *testing.T, c Content, r found) {
 	}{{0, 0, r.First}, {4, 2, r.Last}, {1, 0, r.Between}, {3, 1, r.Clicked}} {
 		name := entryName(c.Front.Front[at.index])
 		if at.m.Name != name || at.m.Chosen != fmt.Sprint(at.index) || !strings.Contains(at.m.ValueText, fmt.Sprintf("schedule %d of 5", at.index+1)) ||
-			at.m.Command != "ecadx generate --schedule "+c.Front.Front[at.index].File || at.m.Heatmap != heatmapText(schedule.Summarize(c.Schedules[at.index])) {
+			at.m.Command != "ecadx generate --schedule "+c.Front.Front[at.index].File || at.m.Heatmap != heatmapText(c.Schedules[at.index].Shape().Steps, schedule.Summarize(c.Schedules[at.index])) {
 			t.Errorf("%d px, place %d: %+v", r.Width, at.index, at.m)
 		}
 		if own := c.Drawn[at.drawn] == at.index; own != (at.m.Remark == "") {
@@ -119,9 +119,12 @@ func checkWidth(t *testing.T, c Content, r found) {
 				t.Errorf("%d px, place %d: picture %d is another one, score %q", r.Width, at.index, k, at.m.Scores)
 			}
 		}
-		for i, p := range newPanels(c.Schedules[0].Shape()) {
+		for i, p := range newPanels(c.longest()) {
 			s := c.Schedules[at.index]
-			if want := p.path(func(step, block int) bool { return s.At(step, block, p.Comp) == schedule.Compute }); len(at.m.Paths) <= i || at.m.Paths[i] != want {
+			if want := fmt.Sprintf("0 0 %d %d", s.Shape().Steps, p.Blocks); len(at.m.Views) <= i || at.m.Views[i] != want {
+				t.Errorf("%d px, place %d: the map of %s shows %q, want %q", r.Width, at.index, p.Name, at.m.Views, want)
+			}
+			if want := p.path(s.Shape().Steps, func(step, block int) bool { return s.At(step, block, p.Comp) == schedule.Compute }); len(at.m.Paths) <= i || at.m.Paths[i] != want {
 				t.Errorf("%d px, place %d: map of %s is %q, want %q", r.Width, at.index, p.Name, at.m.Paths, want)
 			}
 		}

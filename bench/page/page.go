@@ -91,9 +91,12 @@ func (c Content) validate() error {
 	if len(c.Schedules) != len(c.Front.Front) {
 		return fmt.Errorf("page: %d schedules for a front of %d", len(c.Schedules), len(c.Front.Front))
 	}
+	longest := c.longest()
 	for i, s := range c.Schedules {
-		if s.Shape() != c.Schedules[0].Shape() {
-			return fmt.Errorf("page: schedule %d has another shape than the first", i)
+		want := longest
+		want.Steps = s.Shape().Steps
+		if s.Shape() != want {
+			return fmt.Errorf("page: schedule %d has other blocks than the first", i)
 		}
 	}
 	last := -1
@@ -109,6 +112,15 @@ func (c Content) validate() error {
 		}
 	}
 	return nil
+}
+
+// longest is the shape of the schedules with the most steps among them.
+func (c Content) longest() schedule.Shape {
+	shape := c.Schedules[0].Shape()
+	for _, s := range c.Schedules {
+		shape.Steps = max(shape.Steps, s.Shape().Steps)
+	}
+	return shape
 }
 
 // Thin chooses at most n schedules of a front, the ends among them, evenly spread by the logarithm of their cost: those a page shows pictures

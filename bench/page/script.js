@@ -8,18 +8,18 @@
     if (e) e.textContent = text;
   }
 
-  // path draws the computed cells of a panel, row by row, as the page's writer does.
-  function path(bits, panel) {
+  // path draws the computed cells of a panel over so many steps, row by row, as the page's writer does.
+  function path(bits, panel, steps) {
     var out = "";
     function on(step, block) {
       var i = step * data.row_len + (panel.first + block) * data.comps + panel.comp;
       return bits.charCodeAt(i >> 3) >> (i & 7) & 1;
     }
     for (var block = 0; block < panel.blocks; block++) {
-      for (var step = 0; step < panel.steps;) {
+      for (var step = 0; step < steps;) {
         if (!on(step, block)) { step++; continue; }
         var from = step;
-        while (step < panel.steps && on(step, block)) step++;
+        while (step < steps && on(step, block)) step++;
         out += "M" + from + " " + block + "h" + (step - from) + "v1h-" + (step - from) + "z";
       }
     }
@@ -48,7 +48,9 @@
     });
     var bits = atob(s.cells);
     document.querySelectorAll("[data-panel]").forEach(function (p) {
-      p.setAttribute("d", path(bits, data.panels[Number(p.dataset.panel)]));
+      var panel = data.panels[Number(p.dataset.panel)];
+      p.setAttribute("d", path(bits, panel, s.run));
+      p.ownerSVGElement.setAttribute("viewBox", "0 0 " + s.run + " " + panel.blocks);
     });
   }
 

@@ -53,17 +53,17 @@ func newPanels(shape schedule.Shape) []panel {
 	return out
 }
 
-// path draws the cells for which on holds, row by row, as an SVG path in units of cells.
-func (p panel) path(on func(step, block int) bool) string {
+// path draws the cells of so many steps for which on holds, row by row, as an SVG path in units of cells.
+func (p panel) path(steps int, on func(step, block int) bool) string {
 	var b strings.Builder
 	for block := range p.Blocks {
-		for step := 0; step < p.Steps; {
+		for step := 0; step < steps; {
 			if !on(step, p.First+block) {
 				step++
 				continue
 			}
 			from := step
-			for step < p.Steps && on(step, p.First+block) {
+			for step < steps && on(step, p.First+block) {
 				step++
 			}
 			fmt.Fprintf(&b, "M%d %dh%dv1h-%dz", from, block, step-from, step-from)
@@ -72,21 +72,21 @@ func (p panel) path(on func(step, block int) bool) string {
 	return b.String()
 }
 
-// tolerate fills in how much of the panel the schedules of a front reuse.
+// tolerate fills in how much of the panel the schedules of a front reuse. Shorter runs are stretched to the panel's steps.
 func (p *panel) tolerate(front []*schedule.Schedule) {
 	counts := make([][]int, p.Blocks)
 	for block := range counts {
 		counts[block] = make([]int, p.Steps)
 		for step := range p.Steps {
 			for _, s := range front {
-				if s.At(step, p.First+block, p.Comp) == schedule.Reuse {
+				if s.At(step*s.Shape().Steps/p.Steps, p.First+block, p.Comp) == schedule.Reuse {
 					counts[block][step]++
 				}
 			}
 		}
 	}
 	for l := 1; l <= levels; l++ {
-		path := p.path(func(step, block int) bool {
+		path := p.path(p.Steps, func(step, block int) bool {
 			return (counts[block-p.First][step]*levels+len(front)-1)/len(front) == l
 		})
 		if path != "" {

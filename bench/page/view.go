@@ -48,6 +48,7 @@ type step struct {
 	Quality string `json:"quality"`
 	File    string `json:"file"`
 	Command string `json:"command"`
+	Run     int    `json:"run"`     // its number of steps
 	Cells   string `json:"cells"`   // base64; bit i%8 of byte i/8 says that cell i computes
 	Drawn   int    `json:"drawn"`   // place in the lists of pictures; -1 without any
 	Remark  string `json:"remark"`  // says whose pictures are shown, if they are not its own
@@ -73,7 +74,6 @@ type data struct {
 type panelShape struct {
 	First  int `json:"first"`
 	Blocks int `json:"blocks"`
-	Steps  int `json:"steps"`
 	Comp   int `json:"comp"`
 }
 
@@ -98,17 +98,17 @@ func newView(c Content) view {
 	v := view{
 		Study: c.Study, Verdict: verdict.Text(f.BaselineName), Holds: verdict.Holds(), Facts: c.Facts, Plot: frontPlot(f), History: historyPlot(c.History), Last: len(f.Front) - 1,
 		Legend: []legend{{"front", "evolved front"}, {"heuristic", "heuristics"}, {"steps", "fewer steps, no caching"}, {"random", "random schedules"}, {"seed", "seeds"}, {"uncached", "uncached"}},
-		Shape:  c.Schedules[0].Shape().String(), Quality: f.Quality, Cost: f.Cost, Judged: judgedOn(f),
+		Shape:  c.longest().String(), Quality: f.Quality, Cost: f.Cost, Judged: judgedOn(f),
 	}
 	v.Summary = summary(f)
-	v.Panels = newPanels(c.Schedules[0].Shape())
+	v.Panels = newPanels(c.longest())
 	v.Data = newData(c, v.Panels)
 	at := len(f.Front) / 2
 	v.At = at
 	v.First = v.Data.Steps[at]
 	for i := range v.Panels {
 		p := &v.Panels[i]
-		p.Path = p.path(func(step, block int) bool { return c.Schedules[at].At(step, block, p.Comp) == schedule.Compute })
+		p.Path = p.path(v.First.Run, func(step, block int) bool { return c.Schedules[at].At(step, block, p.Comp) == schedule.Compute })
 		p.tolerate(c.Schedules)
 	}
 	for i, g := range c.Galleries {
@@ -127,11 +127,11 @@ func newData(c Content, panels []panel) data {
 	shape := c.Schedules[0].Shape()
 	d := data{RowLen: shape.RowLen(), Comps: schedule.ComponentsPerBlock}
 	for _, p := range panels {
-		d.Panels = append(d.Panels, panelShape{p.First, p.Blocks, p.Steps, p.Comp})
+		d.Panels = append(d.Panels, panelShape{p.First, p.Blocks, p.Comp})
 	}
 	for i, e := range c.Front.Front {
 		q, ci := judged(e)
-		s := step{Name: entryName(e), Ratio: ratio(e), Cost: study.SINumber(e.Cost, 4), Quality: optional(q), File: e.File, Cells: cells(c.Schedules[i]), Drawn: -1}
+		s := step{Name: entryName(e), Ratio: ratio(e), Cost: study.SINumber(e.Cost, 4), Quality: optional(q), File: e.File, Run: c.Schedules[i].Shape().Steps, Cells: cells(c.Schedules[i]), Drawn: -1}
 		if r := interval(q, ci); r != "" {
 			s.Quality += " (" + r + ")"
 		}
@@ -140,7 +140,7 @@ func newData(c Content, panels []panel) data {
 		}
 		sum := schedule.Summarize(c.Schedules[i])
 		s.Reused = fmt.Sprintf("%.0f %%", 100*sum.ReuseShare)
-		s.Heatmap = heatmapText(sum)
+		s.Heatmap = heatmapText(s.Run, sum)
 		s.Text = fmt.Sprintf("schedule %d of %d, %s, %s, quality %s", i+1, len(c.Front.Front), s.Name, s.Ratio, s.Quality)
 		if len(c.Galleries) > 0 {
 			s.Drawn = nearestDrawn(c, i)
@@ -190,14 +190,14 @@ func cells(s *schedule.Schedule) string {
 	return base64.StdEncoding.EncodeToString(packed)
 }
 
-func heatmapText(sum schedule.Summary) string {
+func heatmapText(steps int, sum schedule.Summary) string {
 	var parts []string
 	for _, c := range sum.Components {
 		if c.Cells > 0 {
 			parts = append(parts, fmt.Sprintf("%v %.0f %%", c.Component, 100*c.ReuseShare))
 		}
 	}
-	return fmt.Sprintf("Reused: %s. %d steps compute everything, %d nothing; the longest reuse is %d steps.", strings.Join(parts, ", "), sum.FullSteps, sum.IdleSteps, sum.LongestRun)
+	return fmt.Sprintf("%d steps. Reused: %s. %d steps compute everything, %d nothing; the longest reuse is %d steps.", steps, strings.Join(parts, ", "), sum.FullSteps, sum.IdleSteps, sum.LongestRun)
 }
 
 func baselineRows(f *study.Front) []baselineRow {

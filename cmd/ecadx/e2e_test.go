@@ -434,7 +434,7 @@ func TestRefusals(t *testing.T) {
 		{exitBadInput, `did you mean "fora"?`, "generate -p x --schedule foar:2"},
 		{exitBadInput, "fora:0", "generate -p x --schedule fora:0"},
 		{exitBadInput, "bad.json", "generate -p x --schedule bad.json"},
-		{exitBadInput, "7 steps", "generate -p x --schedule seven.json"},
+		{exitBadInput, "7 steps", "generate -p x --schedule seven.json --steps 20"},
 		{exitBadInput, "compute_attn_tgate", "generate -p x --schedule custom.json"},
 		{exitBadInput, "compute_attn_tgate", "generate -p x --schedule tgate-avg:4"},
 		{exitNoDevice, "--device cpu", "generate -p x --device cuda"},

@@ -31,13 +31,19 @@ func (p *searchPlan) resolveBaselines(where string) ([]ga.Named, error) {
 		if err != nil {
 			return nil, inputError("%s: key %q: %q: %w", where, key, ref, err)
 		}
-		s, err := schedule.New(p.model.Shape(steps))
+		s, err := p.uncachedRun(steps)
 		if err != nil {
 			return nil, inputError("%s: key %q: %q: %w", where, key, ref, err)
 		}
-		list = append(list, ga.Named{Name: fmt.Sprintf("%s:%d", fewerSteps, steps), Schedule: s})
+		list = append(list, s)
 	}
 	return list, nil
+}
+
+// uncachedRun is a run with so many steps that computes everything.
+func (p *searchPlan) uncachedRun(steps int) (ga.Named, error) {
+	s, err := schedule.New(p.model.Shape(steps))
+	return ga.Named{Name: fmt.Sprintf("%s:%d", fewerSteps, steps), Schedule: s}, err
 }
 
 // shorterRun reads the value of a shorter run: a number of steps, or a share of all of them below 1, rounded.

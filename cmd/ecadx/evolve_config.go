@@ -43,19 +43,20 @@ type modelSection struct {
 }
 
 type searchSection struct {
-	Mode        string  `toml:"mode" doc:"ecadx: operators along steps, blocks and components, seeds by dynamic programming, racing, a surrogate. ecad: NSGA-II as the\nreference runs it."`
-	Population  int     `toml:"population" doc:"Survivors and offspring per generation. The reference takes 72."`
-	Generations int     `toml:"generations" doc:"Generations, the seeds being the first; 0: until the budget is used."`
-	Seed        int64   `toml:"seed" doc:"Seed of the search. Same configuration and seed: same front, byte for byte."`
-	Budget      float64 `toml:"budget" doc:"Minutes after which no generation is begun; 0: no limit. How far a search gets in a time depends on the machine, so with a\nbudget two runs need not end with the same front."`
-	Crossover   float64 `toml:"crossover_probability" doc:"Chance that two parents exchange genes. The reference takes 0.9."`
-	Points      int     `toml:"crossover_points" doc:"Cuts of a mating. Genes are ordered by step, then block, then component."`
-	ChildProb   float64 `toml:"mutation_child_probability" doc:"Chance that a child keeps its flipped genes. The reference takes 0.05, which changes one child in thirty: right for hundreds of\ngenerations. A search of minutes finds better fronts with more."`
-	BitProb     float64 `toml:"mutation_bit_probability" doc:"Chance of each gene to flip in such a child; 0: one gene on average, as in the reference."`
-	Operators   string  `toml:"operators" doc:"Mode ecadx: structured, or flat for those of the reference."`
-	Surrogate   int     `toml:"surrogate" doc:"Mode ecadx: children made for each that is evaluated, in each of five rounds of breeding, while predictions prove right; 1: none."`
-	Tree        bool    `toml:"tree" doc:"Schedules that agree in their first steps run them once: less work, the same scores bit for bit."`
-	MinDiff     int     `toml:"min_diff" doc:"Least number of genes that a schedule reuses."`
+	Mode        string    `toml:"mode" doc:"ecadx: operators along steps, blocks and components, seeds by dynamic programming, racing, a surrogate. ecad: NSGA-II as the\nreference runs it."`
+	Population  int       `toml:"population" doc:"Survivors and offspring per generation. The reference takes 72."`
+	Generations int       `toml:"generations" doc:"Generations, the seeds being the first; 0: until the budget is used."`
+	Seed        int64     `toml:"seed" doc:"Seed of the search. Same configuration and seed: same front, byte for byte."`
+	Budget      float64   `toml:"budget" doc:"Minutes after which no generation is begun; 0: no limit. How far a search gets in a time depends on the machine, so with a\nbudget two runs need not end with the same front."`
+	Crossover   float64   `toml:"crossover_probability" doc:"Chance that two parents exchange genes. The reference takes 0.9."`
+	Points      int       `toml:"crossover_points" doc:"Cuts of a mating. Genes are ordered by step, then block, then component."`
+	ChildProb   float64   `toml:"mutation_child_probability" doc:"Chance that a child keeps its flipped genes. The reference takes 0.05, which changes one child in thirty: right for hundreds of\ngenerations. A search of minutes finds better fronts with more."`
+	BitProb     float64   `toml:"mutation_bit_probability" doc:"Chance of each gene to flip in such a child; 0: one gene on average, as in the reference."`
+	Operators   string    `toml:"operators" doc:"Mode ecadx: structured, or flat for those of the reference."`
+	FewerSteps  []float64 `toml:"fewer_steps" doc:"Mode ecadx: shares of the steps that a schedule may run instead of all, so that caching and shorter runs are searched together;\nempty: every schedule runs all steps."`
+	Surrogate   int       `toml:"surrogate" doc:"Mode ecadx: children made for each that is evaluated, in each of five rounds of breeding, while predictions prove right; 1: none."`
+	Tree        bool      `toml:"tree" doc:"Schedules that agree in their first steps run them once: less work, the same scores bit for bit."`
+	MinDiff     int       `toml:"min_diff" doc:"Least number of genes that a schedule reuses."`
 }
 
 type objectiveSection struct {
@@ -97,7 +98,7 @@ type latencySection struct {
 func defaultEvolveConfig() evolveConfig {
 	return evolveConfig{
 		Model:  modelSection{Path: dit.DefaultModel, Device: "auto", DType: "auto", Steps: defaultSteps},
-		Search: searchSection{Mode: ga.ModeECADX.String(), Population: 20, Generations: 8, Crossover: 0.7, Points: 4, ChildProb: 0.7, BitProb: 0.01, Operators: structuredOperators, Surrogate: 4, Tree: true, MinDiff: 1},
+		Search: searchSection{Mode: ga.ModeECADX.String(), Population: 20, Generations: 8, Crossover: 0.7, Points: 4, ChildProb: 0.7, BitProb: 0.01, Operators: structuredOperators, FewerSteps: []float64{0.75, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25}, Surrogate: 4, Tree: true, MinDiff: 1},
 		Objectives: objectiveSection{Quality: "psnr", Cost: string(costMACs), Baselines: []string{"fora:2", "fora:3", "fora:4", "fora:5",
 			"steps:0.5", "steps:0.35", "steps:0.25", "random:0.526:7", "random:0.789:7"}},
 		Prompts: promptSection{Builtin: true, Count: 24, ImagesPerPrompt: 1, HeldOut: 64},
@@ -251,6 +252,11 @@ func (c *evolveConfig) validateMode(bad func(key, format string, args ...any) er
 	}
 	if o := c.Search.Operators; o != structuredOperators && o != flatOperators {
 		return bad("search.operators", "%q are none: use %q or %q", o, structuredOperators, flatOperators)
+	}
+	for i, share := range c.Search.FewerSteps {
+		if !(share > 0 && share < 1) || i > 0 && share >= c.Search.FewerSteps[i-1] {
+			return bad("search.fewer_steps", "%v: shares descend between 1 and 0", share)
+		}
 	}
 	if n := c.Search.Surrogate; n < 1 || n > 64 {
 		return bad("search.surrogate", "%d is out of range: use 1 (none) to 64", n)

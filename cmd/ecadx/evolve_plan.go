@@ -112,6 +112,13 @@ func newSearchPlan(o *options, cfg evolveConfig, where string, in inputs) (p *se
 	if p.seeds, err = p.heuristics("seeds.heuristics", cfg.Seeds.Heuristics, where); err != nil {
 		return p, err
 	}
+	for _, n := range p.fewerSteps() {
+		s, err := p.uncachedRun(n)
+		if err != nil {
+			return p, inputError("%s: key \"search.fewer_steps\": %w", where, err)
+		}
+		p.seeds = append(p.seeds, s)
+	}
 	for i, file := range cfg.Seeds.Files {
 		r, err := p.resolveSeed(in.seed(i, file))
 		if err != nil {
@@ -289,6 +296,8 @@ func (p *searchPlan) gaConfig(cost ga.CostModel) (ga.Config, error) {
 		a := ga.DefaultStructured(uint64(s.Seed))
 		a.PopulationSize, a.Offspring, a.CrossoverProb = s.Population, s.Population, s.Crossover
 		a.Flat, a.Surrogate, a.Cost = s.Operators == flatOperators, s.Surrogate, cost
+		a.FewerSteps = p.fewerSteps()
+		c.FewerSteps = a.FewerSteps
 		if c.Memory != nil {
 			a.Allowed = func(s *schedule.Schedule) bool {
 				v, err := c.Memory.Cost(s)
@@ -319,6 +328,22 @@ func (p *searchPlan) gaConfig(cost ga.CostModel) (ga.Config, error) {
 		c.Racing.Rungs = rungs(p.cfg.Racing.Rungs, len(c.Images), p.cfg.Model.Batch)
 	}
 	return c, c.Validate()
+}
+
+// fewerSteps are the numbers of steps that schedules may run instead of all, descending; none in mode ecad.
+func (p *searchPlan) fewerSteps() []int {
+	if p.cfg.Search.Mode != ga.ModeECADX.String() {
+		return nil
+	}
+	var out []int
+	last := p.shape.Steps
+	for _, share := range p.cfg.Search.FewerSteps {
+		if n := int(math.Round(share * float64(p.shape.Steps))); n >= 2 && n < last {
+			out = append(out, n)
+			last = n
+		}
+	}
+	return out
 }
 
 // rungs turns shares of the search images into numbers of images: whole batches of a device, so that the same numbers come out however many

@@ -110,7 +110,7 @@ func printFront(w io.Writer, program, dir string, f *study.Front, p *searchPlan)
 			model = " --model " + p.cfg.Model.Path
 		}
 		text := p.prompts[0].Text
-		fmt.Fprintf(&b, "  %s generate%s -p %q --steps %d --schedule %s --compare\n", program, model, text, p.cfg.Model.Steps, filepath.Join(dir, e.File))
+		fmt.Fprintf(&b, "  %s generate%s -p %q --schedule %s --compare\n", program, model, text, filepath.Join(dir, e.File))
 		fmt.Fprintf(&b, "  %s schedule show %s\n", program, filepath.Join(dir, e.File))
 	}
 	_, err := io.WriteString(w, b.String())

@@ -30,7 +30,7 @@ func (e *evolution) dynamicSeeds(ctx context.Context, st *study.Study, evaluator
 	if err := e.plan.structured.UseDrift(drift); err != nil {
 		return nil, err
 	}
-	return drift.Seeds(cost, e.plan.cfg.Seeds.Dynamic)
+	return drift.Seeds(cost, e.plan.fewerSteps(), e.plan.cfg.Seeds.Dynamic)
 }
 
 // drift reads the study's drift, or measures and keeps it.

@@ -131,8 +131,24 @@ func TestEvolveECADX(t *testing.T) {
 	text = strings.Replace(text, "count = 4", "count = 8", 1) + "dynamic = 3\n[racing]\nrungs = [0.5]\n"
 	writeTestFile(t, filepath.Join(dir, "x.toml"), text)
 	front := succeedJSON[study.Front](t, dir, "evolve", "x.toml")
-	if len(front.Seeds) < 5 || len(front.Seeds) > 7 || !strings.HasPrefix(front.Seeds[0].Name, "dynamic:") {
+	if len(front.Seeds) < 7 || len(front.Seeds) > 9 || !strings.HasPrefix(front.Seeds[0].Name, "dynamic:") {
 		t.Errorf("%d seeds, the first is %q", len(front.Seeds), front.Seeds[0].Name)
+	}
+	// Schedules of fewer steps are on the front, and run without being told how many.
+	var short *study.FrontEntry
+	for i, e := range front.Front {
+		if f, err := schedule.ReadFile(filepath.Join(dir, "x", e.File)); err != nil {
+			t.Fatal(err)
+		} else if f.Schedule().Shape().Steps < 4 {
+			short = &front.Front[i]
+		}
+	}
+	if short == nil {
+		t.Fatal("no schedule of the front runs fewer steps")
+	}
+	made := succeedJSON[generatedReport](t, dir, "generate", "-p", ringPrompt, "--schedule", filepath.Join("x", short.File), "--out", "short.png")
+	if made.Steps >= 4 {
+		t.Errorf("%s made pictures in %d steps", short.File, made.Steps)
 	}
 	whole := readTestFile(t, filepath.Join(dir, "x", "front.json"))
 	writeTestFile(t, filepath.Join(dir, "alone.toml"), strings.Replace(text, "[search]\n", "[search]\ntree = false\n", 1))

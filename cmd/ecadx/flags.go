@@ -49,7 +49,7 @@ func commonFlag(name string) cli.Flag {
 	case flagResolution:
 		return &cli.StringFlag{Name: name, Usage: "`PX` or HxW, height x width in pixels", DefaultText: "the model's own"}
 	case flagSteps:
-		return &cli.IntFlag{Name: name, Value: defaultSteps, Usage: "denoise in `N` steps"}
+		return &cli.IntFlag{Name: name, Value: defaultSteps, Usage: "denoise in `N` steps", DefaultText: fmt.Sprintf("%d, or those of the schedule's file", defaultSteps)}
 	case flagGuidance:
 		return &cli.Float64Flag{Name: name, Usage: "guidance scale `G`; at most 1 means none", DefaultText: "the model's own: 4.5 for released PixArt, 3.5 for FLUX.1-dev"}
 	case flagSeed:
@@ -266,6 +266,9 @@ func parseOptions(c *cli.Context) (*options, error) {
 	if has(flagSteps) {
 		if o.steps = c.Int(flagSteps); o.steps < 1 || o.steps > schedule.MaxSteps {
 			return fail(flagSteps, fmt.Errorf("%d steps: use 1 to %d", o.steps, schedule.MaxSteps))
+		}
+		if has(flagSchedule) && !c.IsSet(flagSteps) {
+			o.steps = stepsOfFiles(append(c.StringSlice(flagSchedule), o.schedule), o.steps)
 		}
 	}
 	if has(flagGuidance) && c.IsSet(flagGuidance) {

@@ -31,6 +31,20 @@ func resolveSchedule(ref string, shape schedule.Shape) (*resolved, error) {
 	return r, nil
 }
 
+// stepsOfFiles is the number of steps that the first schedule file among the references is for; without one, or with one that cannot be read, which
+// is reported when it is resolved, the default.
+func stepsOfFiles(refs []string, otherwise int) int {
+	for _, ref := range refs {
+		if schedule.IsHeuristic(ref) {
+			continue
+		}
+		if f, err := schedule.ReadFile(ref); err == nil {
+			return f.Schedule().Shape().Steps
+		}
+	}
+	return otherwise
+}
+
 // shapeProblem takes the package's prefix off an error about shapes.
 func shapeProblem(err error) error {
 	return &commandError{code: exitBadInput, text: strings.TrimPrefix(err.Error(), schedule.ErrShape.Error()+": "), cause: err}

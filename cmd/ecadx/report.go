@@ -166,7 +166,7 @@ func (w *pageWriter) page(ctx context.Context) ([]byte, error) {
 	if w.cfg.Model.Path != w.defaultModel() {
 		model = " --model " + w.cfg.Model.Path
 	}
-	content.Generate = fmt.Sprintf("ecadx generate%s --steps %d --compare -p PROMPT --schedule %s/%%s", model, w.cfg.Model.Steps, w.dir)
+	content.Generate = fmt.Sprintf("ecadx generate%s --compare -p PROMPT --schedule %s/%%s", model, w.dir)
 	if w.plan != nil && len(content.Schedules) > 0 {
 		if err := w.draw(ctx, &content); err != nil {
 			return nil, err

@@ -107,11 +107,11 @@ func (p *searchPlan) drawStrip(ctx context.Context, st *study.Study, f *study.Fr
 	}
 	schedules, columns := []*schedule.Schedule{none}, []string{"uncached" + qualityLabel(f.Uncached)}
 	for _, e := range stripEntries(f) {
-		r, err := resolveSchedule(filepath.Join(st.Dir(), filepath.FromSlash(e.File)), p.shape)
+		file, err := schedule.ReadFile(filepath.Join(st.Dir(), filepath.FromSlash(e.File)))
 		if err != nil {
-			return err
+			return badInput(err)
 		}
-		schedules = append(schedules, r.schedule)
+		schedules = append(schedules, file.Schedule())
 		columns = append(columns, fmt.Sprintf("%s %.2fx less%s", shortName(e), e.MACsRatio, qualityLabel(e)))
 	}
 	first, prompts := p.cfg.Prompts.Count, p.prompts[p.cfg.Prompts.Count:]
@@ -128,19 +128,20 @@ func (p *searchPlan) drawStrip(ctx context.Context, st *study.Study, f *study.Fr
 	if err != nil {
 		return badModel(err)
 	}
-	plan := picturePlan{size: p.size, steps: p.cfg.Model.Steps, guidance: p.cfg.Model.Guidance, negative: encoded[0], prompts: encoded[1:], schedules: schedules}
+	plan := picturePlan{size: p.size, guidance: p.cfg.Model.Guidance, negative: encoded[0], prompts: encoded[1:]}
 	for i := range prompts { // the noise each prompt's first image was scored with
 		plan.seeds = append(plan.seeds, p.cfg.Prompts.NoiseSeed+int64((first+i)*p.cfg.Prompts.ImagesPerPrompt))
 	}
 	tiles := make([][]image.Image, len(prompts))
-	err = p.session.makePictures(ctx, plan, func(job int, pictures []made) error {
-		for _, m := range pictures {
-			tiles[job] = append(tiles[job], m.picture)
+	for _, s := range schedules { // one by one: they may differ in their number of steps
+		plan.steps, plan.schedules = s.Shape().Steps, []*schedule.Schedule{s}
+		err = p.session.makePictures(ctx, plan, func(job int, pictures []made) error {
+			tiles[job] = append(tiles[job], pictures[0].picture)
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	data, err := encodePNG(grid{columns: columns, rows: rows, tiles: tiles}.draw(), []textChunk{{"Software", "ecadx"}, {"model", p.cfg.Model.Path},
 		{"steps", strconv.Itoa(p.cfg.Model.Steps)}, {"guidance", strconv.FormatFloat(p.cfg.Model.Guidance, 'g', -1, 64)}})

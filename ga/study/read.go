@@ -78,16 +78,9 @@ func (x *index) shape() (s schedule.Shape, ok bool) {
 // Generations returns how many generations are finished.
 func (c *Contents) Generations() int { return max(0, len(c.Snapshots)-1) }
 
-// ScheduleOf returns the schedule that a candidate stands for. Baselines of generation 0 may have fewer steps than the others.
+// ScheduleOf returns the schedule that a candidate stands for. It may have fewer steps than the study's.
 func (c *Contents) ScheduleOf(e ga.Evaluation) (*schedule.Schedule, error) {
-	return scheduleOf(c.Shape, e)
-}
-
-func scheduleOf(shape schedule.Shape, e ga.Evaluation) (*schedule.Schedule, error) {
-	if row := shape.RowLen(); row > 0 && e.Genome.Len()%row == 0 {
-		shape.Steps = e.Genome.Len() / row
-	}
-	return ga.ScheduleOf(shape, e.Genome)
+	return ga.ScheduleOf(c.Shape, e.Genome)
 }
 
 // Is reports whether a directory holds a study that has begun.

@@ -27,7 +27,7 @@ type world struct {
 	surrogate, disturbances         int
 }
 
-// config is the search of a world. Every second one is of mode ecadx, with racing.
+// config is the search of a world. Every second one is of mode ecadx, with racing; half of these search shorter runs as well.
 func (w world) config() (ga.Config, error) {
 	cfg := ga.NewConfig(w.shape, w.seed)
 	if w.seed%2 == 0 {
@@ -37,6 +37,10 @@ func (w world) config() (ga.Config, error) {
 	} else {
 		s := ga.DefaultStructured(w.seed)
 		s.PopulationSize, s.Offspring, s.Surrogate, s.Cost = w.population, w.population, w.surrogate, ga.CostFunc(countCost)
+		if w.seed%4 == 1 {
+			cfg.FewerSteps = []int{w.shape.Steps / 2}
+		}
+		s.FewerSteps = cfg.FewerSteps
 		a, err := ga.NewStructured(w.shape, s)
 		if err != nil {
 			return cfg, err
@@ -52,6 +56,15 @@ func (w world) config() (ga.Config, error) {
 		cfg.Seeds = append(cfg.Seeds, ga.Named{Name: ref, Schedule: g.Schedule})
 	}
 	cfg.Baselines = cfg.Seeds[:1]
+	for _, n := range cfg.FewerSteps {
+		short := w.shape
+		short.Steps = n
+		all, err := schedule.New(short)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.Seeds = append(cfg.Seeds, ga.Named{Name: "half", Schedule: all})
+	}
 	for i := range w.images {
 		cfg.Images = append(cfg.Images, ga.Image{ID: ga.ImageID(i), Prompt: uint32(i)})
 	}

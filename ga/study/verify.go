@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"ecadx/ga"
 )
 
 // Severity says what a finding means.
@@ -117,7 +119,7 @@ func (v *Verification) verifyLog(d fs.FS, x *index, names []string) error {
 	}
 	for _, s := range x.snapshots {
 		for _, e := range s.Candidates {
-			if known, err := scheduleOf(shape, e); err != nil || known.Hash() != e.Hash {
+			if known, err := ga.ScheduleOf(shape, e.Genome); err != nil || known.Hash() != e.Hash {
 				v.damage(names[0], fmt.Sprintf("generation %d holds a candidate that is not schedule %v", s.Generation, e.Hash))
 			}
 		}
