@@ -32,7 +32,7 @@ type settings struct {
 }
 
 // full is the experiment whose results are in the README.
-var full = settings{Steps: 20, Population: 24, Generations: 40, Images: 32, HeldOut: 256, Points: 16, Seeds: 3, Part: 0.25}
+var full = settings{Steps: 20, Population: 24, Generations: 40, Images: 32, HeldOut: 256, Points: 12, Seeds: 3, Part: 0.25}
 
 func main() {
 	state := flag.String("state", "build/ablation", "folder that keeps the scores")
