@@ -86,8 +86,8 @@ func Measure(ctx context.Context, cfg Config) (report *Report, err error) {
 		what string
 		do   func(context.Context) error
 	}{
-		{"peaks of this machine", b.measurePeaks}, {"loading weights", b.load}, {"warming up", b.warmUp}, {"runs", b.rounds}, {"reuse", b.probeReuse},
-		{"memory", b.measureMemory}, {"text encoder", b.measureText}, {"decoder", b.measureDecode},
+		{"peaks of this machine", b.measurePeaks}, {"loading weights", b.load}, {"warming up", b.warmUp}, {"runs", b.rounds}, {"memory", b.measureMemory},
+		{"reuse", b.probeReuse}, {"text encoder", b.measureText}, {"decoder", b.measureDecode},
 	} {
 		if cfg.Progress != nil {
 			cfg.Progress(part.what)

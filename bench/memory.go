@@ -9,7 +9,8 @@ import (
 )
 
 // Memory is what the runs of a measurement take, in bytes. Weights, Activations, Slots and Runtime are planned, before any weight is loaded, and Total is
-// their sum: what the process should hold at most. The peaks are measured; they end with the runs: text encoder and decoder, measured last, are not in them.
+// their sum: what the process should hold at most. The peaks are measured; they end with the runs: what reuse costs, text encoder and decoder are measured
+// after them.
 type Memory struct {
 	Weights     int64 `json:"weights"`      // packed as the device multiplies them; let go of on the host, if they came from there
 	Activations int64 `json:"activations"`  // scratch, constants, and what a state keeps besides slots

@@ -21,6 +21,7 @@ type memoryPlan struct {
 	activations int64 // scratch, constants, and what a state keeps besides slots
 	slots       int64
 	joined      int64 // where the device lays the inputs of a product side by side
+	loading     int64 // the most at a time while weights are packed: those packed so far, and the ones that are read
 }
 
 // planOf plans a program on a device; stored gives the dtype size of a checkpoint's tensor.
@@ -29,18 +30,19 @@ func planOf(p *program.Program, device ecad.DeviceInfo, stored func(name string)
 	plan := memoryPlan{activations: s.ArenaBytes + s.ConstantBytes + s.PersistentBytes - s.SlotBytes, slots: s.SlotBytes}
 	seen := map[string]bool{}
 	for i := range p.Ops {
-		plan.weights += opWeights(p, &p.Ops[i], device, stored, seen)
+		packed, read := opWeights(p, &p.Ops[i], device, stored, seen)
+		plan.weights += packed
+		plan.loading = max(plan.loading, plan.weights+read)
 		plan.joined = max(plan.joined, joinedBytes(p, &p.Ops[i], device))
 	}
 	return plan
 }
 
 // opWeights is what an op's weights take that seen does not hold yet. The matrices of products are packed in the type that the product computes in, its
-// biases in float32, each combination once; anything else is read as it is stored.
-func opWeights(p *program.Program, op *program.Op, device ecad.DeviceInfo, stored func(string) int64, seen map[string]bool) int64 {
-	total := int64(0)
+// biases in float32, each combination once; anything else is read as it is stored. read is what the cpu backend has in memory besides while it packs them.
+func opWeights(p *program.Program, op *program.Op, device ecad.DeviceInfo, stored func(string) int64, seen map[string]bool) (total, read int64) {
 	take := func(kind string, size func(name string) int64, inputs []uint32) {
-		key, bytes := kind, int64(0)
+		key, bytes, before := kind, int64(0), int64(0)
 		for _, id := range inputs {
 			if int(id) >= len(p.Tensors) { // absent
 				continue
@@ -49,25 +51,32 @@ func opWeights(p *program.Program, op *program.Op, device ecad.DeviceInfo, store
 			if b := &p.Buffers[v.Buffer]; b.Kind == program.Weight {
 				key += "\x00" + b.Name
 				bytes += v.Count() * size(b.Name)
+				before += v.Count() * stored(b.Name)
 			}
 		}
 		if !seen[key] {
 			seen[key] = true
 			total += bytes
+			if device.Backend == ecad.CPU && kind != asStored {
+				read = max(read, before)
+			}
 		}
 	}
 	matrices, biases := weightInputs(op)
 	if device.Backend == ecad.Reference || matrices == nil {
 		for _, id := range op.In {
-			take("stored", stored, []uint32{id})
+			take(asStored, stored, []uint32{id})
 		}
-		return total
+		return total, 0
 	}
 	element := productElement(p, op, device)
 	take(fmt.Sprintf("packed %d", element), func(string) int64 { return element }, matrices)
 	take("bias", func(string) int64 { return 4 }, biases)
-	return total
+	return total, read
 }
+
+// asStored is the kind of weights that are not packed.
+const asStored = "stored"
 
 // maxJoined is kPanelBytes of kernels/cpu/linear.cpp.
 const maxJoined = 32 << 20
@@ -149,7 +158,7 @@ func (b *bench) plan() error {
 	if err != nil {
 		return err
 	}
-	joined := int64(0)
+	joined, loading := int64(0), int64(0)
 	for _, s := range b.programs() {
 		p, err := b.cfg.Model.CompileDenoise(dit.DenoiseOptions{Sizes: b.sizes(), Guidance: b.cfg.Guidance, Sampler: b.sampler, Schedules: s})
 		if err != nil {
@@ -160,9 +169,10 @@ func (b *bench) plan() error {
 		b.memory.Weights = max(b.memory.Weights, plan.weights)
 		b.memory.Activations = max(b.memory.Activations, plan.activations)
 		b.memory.Slots = plan.slots
-		joined = max(joined, plan.joined)
+		joined, loading = max(joined, plan.joined), max(loading, plan.loading)
 	}
-	b.memory.Runtime = residentBytes() + b.inputBytes() + runtimeGrowth(b.memory.Weights) + joined
+	b.memory.Runtime = residentBytes() + b.inputBytes() + runtimeGrowth(b.memory.Weights)
+	b.memory.Runtime += max(joined, loading-b.memory.Weights-b.memory.Activations-b.memory.Slots) // weights are packed before anything runs
 	b.memory.Total = b.memory.Weights + b.memory.Activations + b.memory.Slots + b.memory.Runtime
 	b.memory.Free = availableBytes()
 	if info.Backend == ecad.CUDA {

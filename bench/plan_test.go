@@ -49,3 +49,26 @@ func TestJoinedInputsArePlanned(t *testing.T) {
 		t.Errorf("PixArt joins no inputs, %d bytes are planned", got)
 	}
 }
+
+// The last weight of FLUX that is packed is large, and its source is in memory beside all others: that is more than a small run takes.
+func TestPackingIsPlanned(t *testing.T) {
+	m := openFirst(t, "random:flux-dev", 1)
+	s, err := m.Sampler(2, 32, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := m.CompileDenoise(dit.DenoiseOptions{Sizes: dit.Sizes{Batch: 1, Height: 32, Width: 32, TextTokens: 512, DType: dit.BFloat16}, Guidance: 3.5, Sampler: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := func(string) int64 { return 4 }
+	const width = 3072
+	after := int64(2*(width*64) + 4*64)        // proj_out of the model, packed after the block's
+	want := int64(4 * (1 + 4) * width * width) // proj_out of the single-stream block as it is stored
+	if plan := planOf(p, ecad.DeviceInfo{Backend: ecad.CPU, FastBFloat16: true}, stored); plan.loading != plan.weights-after+want {
+		t.Errorf("%d bytes while weights of %d are packed, want %d", plan.loading, plan.weights, plan.weights-after+want)
+	}
+	if plan := planOf(p, ecad.DeviceInfo{Backend: ecad.Reference}, stored); plan.loading != plan.weights {
+		t.Errorf("the reference backend packs nothing: %d and %d bytes", plan.loading, plan.weights)
+	}
+}
