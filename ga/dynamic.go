@@ -40,8 +40,8 @@ func (d Drift) Validate() error {
 }
 
 // Seeds returns up to n schedules that trade the sum of errors against cost, from mild to bold: for a price per unit of cost, the best steps at
-// which to compute each component are found exactly, by dynamic programming over the step that was computed last; n costs, evenly spaced
-// between computing everything and computing step 0 alone, select the prices. (A Lagrangian relaxation: Everett 1963.) Where runs of fewer steps
+// which to compute each component are found exactly, by dynamic programming over the step that was computed last; n costs between computing
+// everything and computing step 0 alone, closer together where they are low, select the prices. (A Lagrangian relaxation: Everett 1963.) Where runs of fewer steps
 // are allowed, that is done for each number of steps, and of the schedules within a cost the one of the least error is taken. Those that coincide
 // are listed once. Names are "dynamic:SHARE", the share of the uncached cost, with "@STEPS" behind it for a shorter run.
 func (d Drift) Seeds(cost CostModel, fewer []int, n int) ([]Named, error) {
@@ -60,7 +60,7 @@ func (d Drift) Seeds(cost CostModel, fewer []int, n int) ([]Named, error) {
 	seen := make(map[schedule.Hash]bool)
 	whole := programmes[0]
 	for i := range n {
-		target := whole.least + (whole.most-whole.least)*float64(n-i)/float64(n+1)
+		target := whole.least + (whole.most-whole.least)*math.Pow(float64(n-i)/float64(n+1), boldness)
 		s, name, err := cheapest(programmes, target)
 		if err != nil {
 			return nil, err
@@ -72,6 +72,9 @@ func (d Drift) Seeds(cost CostModel, fewer []int, n int) ([]Named, error) {
 	}
 	return out, nil
 }
+
+// boldness is the exponent that spaces the costs: 1 would space them evenly, though quality changes fastest where little is computed.
+const boldness = 1.5
 
 // cheapest returns the schedule of the least error within a cost, and its name. The first programme is that of the whole run.
 func cheapest(programmes []*programme, target float64) (best *schedule.Schedule, name string, err error) {
