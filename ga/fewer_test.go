@@ -1,7 +1,6 @@
 package ga
 
 import (
-	"context"
 	"errors"
 	"reflect"
 	"slices"
@@ -95,18 +94,7 @@ func fewerConfig(t *testing.T, drift bool) Config {
 // Shorter runs are bred, changed, put on the front and reported like all others, and an interrupted search goes on with them.
 func TestFewerSteps(t *testing.T) {
 	for _, drift := range []bool{false, true} {
-		run := func(log *MemoryLog, stop int) (*Result, error) {
-			ctx, cancel := context.WithCancel(context.Background())
-			defer cancel()
-			e := &synthetic{onBatch: func(call int) error {
-				if call == stop {
-					cancel()
-					return ctx.Err()
-				}
-				return nil
-			}}
-			return Run(ctx, fewerConfig(t, drift), testDeps(e, log))
-		}
+		run := func(log *MemoryLog, stop int) (*Result, error) { return runStopped(fewerConfig(t, drift), log, stop) }
 		log := &MemoryLog{}
 		want, err := run(log, 0)
 		if err != nil {

@@ -52,22 +52,26 @@ func TestStructuredRun(t *testing.T) {
 	}
 }
 
+// runStopped runs a search that is interrupted at a batch; 0: at none.
+func runStopped(cfg Config, log *MemoryLog, stop int) (*Result, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	e := &synthetic{onBatch: func(call int) error {
+		if call == stop {
+			cancel()
+			return ctx.Err()
+		}
+		return nil
+	}}
+	return Run(ctx, cfg, testDeps(e, log))
+}
+
 // The same search, interrupted at every batch in turn and taken up from its log, ends with the same result.
 func TestStructuredResumes(t *testing.T) {
 	run := func(log *MemoryLog, stop int) (*Result, error) {
 		cfg := structuredConfig(t, func(s *StructuredConfig) { s.Surrogate = 3 })
 		cfg.Racing = Racing{Rungs: []int{3}, Confidence: 0.9}
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		e := &synthetic{onBatch: func(call int) error {
-			if call == stop {
-				cancel()
-				return ctx.Err()
-			}
-			return nil
-		}}
-		deps := testDeps(e, log)
-		return Run(ctx, cfg, deps)
+		return runStopped(cfg, log, stop)
 	}
 	want, err := run(&MemoryLog{}, 0)
 	if err != nil {
