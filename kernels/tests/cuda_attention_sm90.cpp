@@ -61,13 +61,22 @@ void test_resident(const Backends& cuda, Backend& reference) {
   c.persistent = true;
   check_quiet(c, cuda, reference);
   each_landing([&] { check_quiet(attention_case({2, 2, 72, 600, 300, H, false, true, false, false}), cuda, reference); });
+  for (const int64_t dim : {64, 128}) {
+    for (const int64_t keys : {1, 119, 128, 129, 256}) check({1, 2, dim, 300, keys, H, false, true, false, false});
+    check({3, 2, dim, 260, 250, H, true, true, false, false});
+    check({2, 1, dim, 900, 120, H, false, true, false, false});
+    check_quiet(with_exact_sums(attention_case({1, 2, dim, 300, 256, H, false, false, false, false})), cuda, reference);
+    each_landing([&] { check_quiet(attention_case({2, 2, dim, 400, 200, H, false, true, false, false}), cuda, reference); });
+  }
+  check({1, 2, 64, 300, 320, H, false, true, false, false});
 }
 
 // Which kernel takes which shape on 132 multiprocessors.
 void test_choice() {
   struct Choice { int32_t batch, heads, depth, queries, keys, resident, span; };
   for (const Choice& c : {Choice{2, 16, 72, 4096, 120, 128, 8}, Choice{2, 16, 72, 4096, 300, 320, 8}, Choice{200, 16, 72, 256, 120, 128, 2}, Choice{2, 16, 72, 256, 120, 0, 1}, Choice{2, 16, 72, 4096, 4096, 0, 8},
-                          Choice{2, 16, 64, 4096, 120, 0, 8}}) {
+                          Choice{2, 16, 64, 4096, 120, 128, 8}, Choice{2, 16, 64, 4096, 300, 320, 8}, Choice{2, 16, 128, 4096, 120, 128, 8}, Choice{2, 16, 128, 4096, 256, 256, 8},
+                          Choice{2, 16, 128, 4096, 300, 0, 8}}) {
     ++checks;
     cuda::AttentionParams p = {};
     p.heads = c.heads, p.depth = c.depth, p.queries = c.queries, p.keys = c.keys;
@@ -93,13 +102,13 @@ void test_bytes(Backend& cuda) {
 
 // The formula of attention_resident_sm90.cuh: keys and values once for each span of tiles of queries.
 void test_resident_bytes(Backend& cuda) {
-  struct Size { int64_t b, queries, keys, blocks, tile; };
-  for (const Size s : {Size{1, 500, 120, 2, 128}, Size{2, 640, 300, 1, 160}}) {
-    const int64_t heads = 2, dim = 72, rows = (s.queries + 127) / 128 * 128, tiles = (s.keys + s.tile - 1) / s.tile;
+  struct Size { int64_t b, queries, keys, blocks, tile, dim, columns; };  // columns that wgmma multiplies
+  for (const Size s : {Size{1, 500, 120, 2, 128, 72, 80}, Size{2, 640, 300, 1, 160, 72, 80}, Size{1, 500, 300, 2, 160, 64, 64}, Size{2, 640, 256, 1, 128, 128, 128}}) {
+    const int64_t heads = 2, dim = s.dim, rows = (s.queries + 127) / 128 * 128, tiles = (s.keys + s.tile - 1) / s.tile;
     const Case c = attention_case({s.b, heads, dim, s.queries, s.keys, H, false, false, false, false});
     check_count(c, cuda, "bytes asked for", &Watch::asked, static_cast<uint64_t>(2 * s.b * heads * dim * (s.queries + 2 * s.blocks * s.keys) + 12));
     check_count(c, cuda, "bytes written", &Watch::written, static_cast<uint64_t>(2 * s.b * heads * dim * s.queries));
-    check_count(c, cuda, "multiply-adds", &Watch::macs, static_cast<uint64_t>(s.b * heads * rows * tiles * s.tile * 80 * 2));
+    check_count(c, cuda, "multiply-adds", &Watch::macs, static_cast<uint64_t>(s.b * heads * rows * tiles * s.tile * s.columns * 2));
   }
 }
 

@@ -1,11 +1,12 @@
-// Attention of many queries over few keys in bfloat16 on wgmma and bulk tensor copies: cross-attention to a prompt. sm_90a, head dim 72.
+// Attention of many queries over few keys in bfloat16 on wgmma and bulk tensor copies: cross-attention to a prompt. sm_90a, head dims 64, 72, 128.
 //
 // Computes     what attention_sm90.cuh does, with every key and value of a head in shared memory for as long as its block lives.
 // Inputs       as there; at most kKeys kTiles keys.
 // Accumulates  as there, keys in the same order a tile at a time: the same on every run.
 // Grid/block   grid (ceil(Q / span), H, B), Q = ceil(Nq / 128) tiles of queries; a block owns `span` of them, one after the other. One thread of a producer
 //              warpgroup loads keys and values once, then tiles of queries through a ring of kStages; two consumer warpgroups own 64 rows of each tile. Tiles of
-//              shared memory are those of attention_sm90.cuh; 121 KB for 128 keys, 182 KB for 320.
+//              shared memory are those of attention_sm90.cuh; of head dim 72 121 KB for 128 keys, 182 KB for 320; of 64 98 and 146 KB; of 128 194 KB for 128
+//              keys, 226 KB for 256.
 // Expected     bytes = 2 B H D (2 Nq + 2 blocks Nk'), blocks = ceil(Q / span), Nk' = the keys of the tiles that the count needs, up to Nk: span tiles share one
 //              read of keys and values, which attention_sm90.cuh does for each. FLOPs = 4 B H Nq count D. 120 keys make 120 FLOP a byte, below what a device of
 //              184 needs: limited by memory; 300 keys by the tensor cores and exp2.
@@ -13,16 +14,16 @@
 // Bank conflicts none where the emulator counts; those of wgmma and bulk copies are not modelled.
 // Measured     no GPU has run it yet.
 // Twin         kernels/ref/attention.cpp: ref_attention.
-// Not here     more keys, other head dims (attention_sm90.cuh); other architectures, whose shared memory has no room for 300 keys beside the queries.
+// Not here     more keys (attention_sm90.cuh); other architectures, whose shared memory has no room for 300 keys beside the queries.
 #pragma once
 #include "attention_sm90.cuh"
 
 namespace ecad::cuda {
 
-template <int Depth_, int Keys_, int Tiles_>
+template <int Depth_, int Keys_, int Tiles_, int Stages_>
 struct AttentionResidentConfig {
   static constexpr int Depth = Depth_, Keys = Keys_, Tiles = Tiles_;
-  static constexpr int Consumers = 2, Stages = 3;   // of queries
+  static constexpr int Consumers = 2, Stages = Stages_;  // of queries
   static constexpr int Panels = Depth / 64;
   static constexpr bool Tail = Depth % 64 != 0;
   static constexpr int Queries = 64 * Consumers, Threads = 128 * (Consumers + 1);
