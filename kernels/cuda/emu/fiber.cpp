@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <vector>
 
 #if !defined(__x86_64__)
@@ -25,21 +26,26 @@ constexpr size_t kStackBytes = 64 << 10;
 #endif
 constexpr size_t kPage = 4096;
 
+struct Stack {
+  char* lowest;
+  void* fake = nullptr;  // AddressSanitizer's: making one costs far more than a switch
+};
+
 // Stacks are mapped once, with an unreachable page below each, and reused by index.
-char* stack_of(size_t index) {
-  static std::vector<char*> stacks;
+Stack* stack_of(size_t index) {
+  static std::deque<Stack> stacks;
   while (stacks.size() <= index) {
     void* p = mmap(nullptr, kStackBytes + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED || mprotect(p, kPage, PROT_NONE) != 0) {
       std::fprintf(stderr, "emulator: no memory for the stacks of a block's threads\n");
       std::abort();
     }
-    stacks.push_back(static_cast<char*>(p) + kPage);
+    stacks.push_back({static_cast<char*>(p) + kPage});
   }
-  return stacks[index];
+  return &stacks[index];
 }
 
-Fiber* from_fiber = nullptr;  // whose flow was left by the switch under way
+Fiber *from_fiber = nullptr, *to_fiber = nullptr;  // of the switch under way
 
 }  // namespace
 
@@ -105,9 +111,10 @@ void swap(Fiber* from, Fiber* to) {
 #endif
 
 void start_fiber(Fiber* f, size_t index, void (*entry)()) {
-  f->stack = stack_of(index);
+  Stack* stack = stack_of(index);
+  f->stack = stack->lowest;
   f->stack_bytes = kStackBytes;
-  f->fake_stack = nullptr;
+  f->fake_stack = &stack->fake;
 #if defined(__SANITIZE_ADDRESS__)
   if (f->abandoned) __asan_unpoison_memory_region(f->stack, f->stack_bytes);
 #endif
@@ -119,7 +126,7 @@ void enter_fiber() {
 #if defined(__SANITIZE_ADDRESS__)
   const void* bottom = nullptr;
   size_t bytes = 0;
-  __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
+  __sanitizer_finish_switch_fiber(*to_fiber->fake_stack, &bottom, &bytes);
   if (from_fiber && !from_fiber->stack) {  // the first switch tells the caller's stack
     from_fiber->stack = static_cast<char*>(const_cast<void*>(bottom));
     from_fiber->stack_bytes = bytes;
@@ -129,19 +136,23 @@ void enter_fiber() {
 
 void switch_fiber(Fiber* from, Fiber* to) {
   from_fiber = from;
+  to_fiber = to;
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(&from->fake_stack, to->stack, to->stack_bytes);
+  static void* fake_of_caller = nullptr;
+  if (from->fake_stack == nullptr) from->fake_stack = &fake_of_caller;
+  __sanitizer_start_switch_fiber(from->fake_stack, to->stack, to->stack_bytes);
 #endif
   swap(from, to);
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(from->fake_stack, nullptr, nullptr);
+  __sanitizer_finish_switch_fiber(*from->fake_stack, nullptr, nullptr);
 #endif
 }
 
 void leave_fiber(Fiber* from, Fiber* to) {
   from_fiber = from;
+  to_fiber = to;
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(nullptr, to->stack, to->stack_bytes);
+  __sanitizer_start_switch_fiber(from->fake_stack, to->stack, to->stack_bytes);  // kept for the next that starts on this stack
 #endif
   swap(from, to);
   std::abort();  // nothing switches back to a flow that was left

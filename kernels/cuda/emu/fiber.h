@@ -7,7 +7,7 @@ namespace ecad::cuda::emu {
 // A suspended or running flow. The zero state is the flow of the thread that calls switch_fiber first.
 struct Fiber {
   void* sp = nullptr;        // saved stack pointer (or ucontext_t*)
-  void* fake_stack = nullptr;  // AddressSanitizer's
+  void** fake_stack = nullptr;  // where AddressSanitizer's is kept while another flow runs
   char* stack = nullptr;     // lowest byte; null: the caller's own stack
   size_t stack_bytes = 0;
   bool abandoned = false;    // was left in the middle: its frames are still poisoned
