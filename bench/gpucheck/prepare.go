@@ -20,13 +20,16 @@ type parityCase struct {
 	args   []string
 	latent int64 // height and width
 	tokens int64
-	width  int64 // of the prompt embeddings
+	width  int64 // of the prompt embeddings; 0: the miniature PixArt's
+	pooled int64 // of the pooled ones that FLUX reads, which knows neither masks nor a negative prompt; 0: another family
 }
 
 var parityCases = []parityCase{
-	{"mini-none", "mini-pixart", "latents", []string{"--steps", "8", "--schedule", "none"}, 16, 24, 0},
-	{"mini-fora", "mini-pixart", "latents", []string{"--steps", "8", "--schedule", "fora:2"}, 16, 24, 0},
-	{"pixart-256", "random:pixart-alpha-256", "output", []string{"--forward", "500"}, 32, 120, 4096},
+	{"mini-none", "mini-pixart", "latents", []string{"--steps", "8", "--schedule", "none"}, 16, 24, 0, 0},
+	{"mini-fora", "mini-pixart", "latents", []string{"--steps", "8", "--schedule", "fora:2"}, 16, 24, 0, 0},
+	{"mini-flux-none", "mini-flux", "latents", []string{"--steps", "8", "--schedule", "none"}, 16, 24, 96, 64},
+	{"mini-flux-fora", "mini-flux", "latents", []string{"--steps", "8", "--schedule", "fora:2"}, 16, 24, 96, 64},
+	{"pixart-256", "random:pixart-alpha-256", "output", []string{"--forward", "500"}, 32, 120, 4096, 0},
 }
 
 // dtypes that a case runs in; the truth is the first.
@@ -115,10 +118,14 @@ func (c parityCase) writeInputs(dir string) error {
 	inputs := []input{
 		{"latents", []int64{batch, 4, c.latent, c.latent}, normals(batch * 4 * c.latent * c.latent)},
 		{"prompt_embeds", []int64{batch, c.tokens, c.width}, normals(batch * c.tokens * c.width)},
-		{"prompt_mask", []int64{batch, c.tokens}, mask(c.tokens / 2)},
 	}
-	if c.tensor == "latents" { // the sampler mixes with the negative prompt; one forward call has none
-		inputs = append(inputs, input{"negative_prompt_embeds", []int64{batch, c.tokens, c.width}, normals(batch * c.tokens * c.width)},
+	switch {
+	case c.pooled > 0:
+		inputs = append(inputs, input{"pooled_prompt_embeds", []int64{batch, c.pooled}, normals(batch * c.pooled)})
+	case c.tensor != "latents":
+		inputs = append(inputs, input{"prompt_mask", []int64{batch, c.tokens}, mask(c.tokens / 2)})
+	default: // the sampler mixes with the negative prompt; one forward call has none
+		inputs = append(inputs, input{"prompt_mask", []int64{batch, c.tokens}, mask(c.tokens / 2)}, input{"negative_prompt_embeds", []int64{batch, c.tokens, c.width}, normals(batch * c.tokens * c.width)},
 			input{"negative_prompt_mask", []int64{batch, c.tokens}, mask(1)})
 	}
 	var tensors []safetensors.Tensor
