@@ -57,9 +57,13 @@ CudaExecutor::~CudaExecutor() {
 Status CudaExecutor::init() {
   const Program& p = *bound_.program;
   seen_.assign(p.sections.size(), 0);
+  taken_.assign(p.ops.size(), 0);
   entries_ = 2 * p.persistent.size();
   for (const Section& section : p.sections) {
     std::vector<char> written(p.persistent.size(), 0);
+    for (uint32_t op = section.first_op; op + 1 < section.first_op + section.num_ops; ++op) {
+      if (!taken_[op]) taken_[op + 1] = kernel(op)->take_over(*kernel(op + 1));
+    }
     for (uint32_t op = section.first_op; op < section.first_op + section.num_ops; ++op) {
       const size_t inputs = p.ops[op].in.size(), outputs = p.ops[op].out.size();
       const Recipe* recipes = bound_.recipes + bound_.first_recipe[op];
@@ -69,7 +73,7 @@ Status CudaExecutor::init() {
         if (recipes[k].base >= kFirstPersistentBase) written[recipes[k].base - kFirstPersistentBase] = 1;
       }
       first_map_.push_back(static_cast<uint32_t>(map_uses_.size()));
-      for (const MapRequest& request : static_cast<const CudaOp*>(bound_.kernels[op])->maps()) {
+      for (const MapRequest& request : kernel(op)->maps()) {
         const size_t operand = (request.output ? inputs : 0) + request.operand;
         const auto entry = static_cast<uint32_t>(entries_ + map_uses_.size());
         map_uses_.push_back({entry, p.ops[op].section, recipes + operand, after_[after_.size() - inputs - outputs + operand] != 0, request.desc});
@@ -178,11 +182,15 @@ Status CudaExecutor::upload_frame(const SectionCall& call) {
   return cx_.stream.upload(frame_.data(), frame, frame_bytes(changed));
 }
 
+Launch CudaExecutor::launch_of(uint32_t op) {
+  const Ref* in = refs_.data() + bound_.first_recipe[op];
+  return {&cx_.stream, {static_cast<const Frame*>(frame_.data()), op, 0}, in, in + bound_.program->ops[op].in.size(), map_refs_.data() + first_map_[op]};
+}
+
 Status CudaExecutor::enqueue(uint32_t op) {
-  const size_t first = bound_.first_recipe[op];
-  const Ref* in = refs_.data() + first;
-  const Launch launch{&cx_.stream, {static_cast<const Frame*>(frame_.data()), op, 0}, in, in + bound_.program->ops[op].in.size(), map_refs_.data() + first_map_[op]};
-  const Status status = static_cast<CudaOp*>(bound_.kernels[op])->enqueue(launch);
+  if (taken_[op]) return Status::ok();
+  const bool both = op + 1 < taken_.size() && taken_[op + 1];
+  const Status status = both ? kernel(op)->enqueue_both(launch_of(op), launch_of(op + 1)) : kernel(op)->enqueue(launch_of(op));
   return status.is_ok() ? status : Status(status.code(), status.message()).at_op(static_cast<int32_t>(op)).with_device_code(status.device_code());
 }
 

@@ -94,6 +94,8 @@ class CudaExecutor final : public Executor {
   Status capture(uint32_t section, uint64_t stamp);
   Status run_timed(const SectionCall&);
   Status enqueue(uint32_t op);
+  Launch launch_of(uint32_t op);
+  CudaOp* kernel(uint32_t op) const { return static_cast<CudaOp*>(bound_.kernels[op]); }
 
   Context& cx_;
   GraphCache& graphs_;
@@ -111,6 +113,7 @@ class CudaExecutor final : public Executor {
   std::vector<Ref> map_refs_;
   std::vector<MapUse> map_uses_;
   std::vector<char> after_;           // of all operands: whether the section has written the buffer by then
+  std::vector<char> taken_;           // ops whose work the one in front does
   const void* arena_ = nullptr;
   uint64_t moves_ = 0;                // how often the arena changed
   std::vector<char> seen_;            // sections that ran once

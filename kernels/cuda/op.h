@@ -41,6 +41,9 @@ class CudaOp : public Kernel {
   Status run(const RunContext&) final;
   // Puts the op's kernels on the stream. Must not wait, allocate or copy from memory that is not pinned: it may be under capture.
   virtual Status enqueue(const Launch&) = 0;
+  // Asked once, when both are bound: whether this op can do the work of the one behind it in the section too, and does it cheaper. Then enqueue_both stands for both.
+  virtual bool take_over(const CudaOp& /*next*/) { return false; }
+  virtual Status enqueue_both(const Launch& own, const Launch& /*next*/) { return enqueue(own); }
   const std::vector<MapRequest>& maps() const { return maps_; }
 
  protected:

@@ -3,7 +3,7 @@
 
 #include "../core/text.h"
 #include "kernels/linear_sm90.h"
-#include "op.h"
+#include "ops_qk_norm_rope.h"
 
 namespace ecad::cuda {
 namespace {
@@ -98,25 +98,37 @@ class LinearOp : public CudaOp {
 
   Status enqueue(const Launch& l) override {
     if (product_ != nullptr) return product_->enqueue(*l.stream, address(x_[0].ref(l)), address(y_.ref(l)), cx_.scratch());
-    LinearParams p = params_;
+    return multiply(l, tiles_, params_);
+  }
+
+ protected:
+  // A kernel, and the map of the weights for its tiles.
+  struct Tiles {
+    const LinearVariant* plain = nullptr;
+    const LinearSm90Variant* sm90 = nullptr;  // null: plain
+    TensorMap w_map = {};
+  };
+
+  Status multiply(const Launch& l, const Tiles& tiles, LinearParams p) const {
     p.head = l.head;
     for (size_t i = 0; i < x_.size(); ++i) p.parts[i].x = x_[i].ref(l);
     p.y = y_.ref(l);
-    if (sm90_ == nullptr) return launch_linear(l.stream->native(), *variant_, p);
+    if (tiles.sm90 == nullptr) return launch_linear(l.stream->native(), *tiles.plain, p);
     LinearSm90Params q = {};
     q.linear = p;
-    q.w_map = w_map_;
+    q.w_map = tiles.w_map;
     q.parts = static_cast<int32_t>(x_.size());
+    q.sample_rows = sample_rows_;
     size_t next = 0;
     for (size_t i = 0; i < x_.size(); ++i) {
       q.x_in_table[i] = in_table_[i];
       if (in_table_[i]) q.x_table[i] = l.maps[next++];
-      else ECAD_TRY(encode_tensor_map(linear_x_map(address(p.parts[i].x), p.parts[i], p.m, sm90_->tile_m), &q.x_maps[i]));
+      else ECAD_TRY(encode_tensor_map(linear_x_map(address(p.parts[i].x), p.parts[i], p.m, sample_rows_, tiles.sm90->tile_m), &q.x_maps[i]));
     }
-    return launch_linear_sm90(l.stream->native(), *sm90_, q, cx_.device.multiprocessors);
+    return launch_linear_sm90(l.stream->native(), *tiles.sm90, q, cx_.device.multiprocessors);
   }
+  Status encode_weights(Tiles* t) const { return encode_tensor_map(linear_w_map(params_.weights, params_.n, params_.k_tiles, t->sm90->tile_n), &t->w_map); }
 
- protected:
   // Inputs first..first + nx - 1 and output 0; what matrix products are of.
   Status bind_operands(const Binder& b, size_t nx) {
     if (nx > kLinearParts) return unsupported(text("concatenates at most ", kLinearParts, " inputs of a linear, not ", nx));
@@ -166,7 +178,7 @@ class LinearOp : public CudaOp {
     params_.act = static_cast<int32_t>(act);
     params_.wide_x = kind_.wide_x;
     params_.wide_y = wide(y, y_.dtype);
-    variant_ = &choose_linear(kind_, y.rows(), packing->n(), cx_.device.multiprocessors);
+    tiles_.plain = &choose_linear(kind_, y.rows(), packing->n(), cx_.device.multiprocessors);
     return bulk_copies() ? choose_sm90(b) : Status::ok();
   }
 
@@ -183,9 +195,20 @@ class LinearOp : public CudaOp {
     return product_ != nullptr ? cx_.reserve_scratch(product_->workspace_bytes()) : Status::ok();
   }
 
+  bool any_in_table() const { return in_table_[0] || in_table_[1] || in_table_[2] || in_table_[3]; }
+  int64_t cost(int32_t tile_m, int32_t tile_n, int64_t samples) const { return linear_cost(tile_m, tile_n, params_.m, params_.n, cx_.device.multiprocessors, samples); }
+  int64_t samples() const { return params_.m / sample_rows_; }
+
   LinearKind kind_ = {};
+  std::vector<Source> x_;
+  Sink y_;
+  LinearParams params_ = {};
+  Tiles tiles_;
+  int32_t sample_rows_ = 0;                  // of sm90 tiles
+  std::unique_ptr<LtProduct> product_;       // null: a kernel of ours
 
  private:
+  static_assert(kLinearParts == 4, "any_in_table");
   static void* address(const Ref& fixed) { return reinterpret_cast<void*>(fixed.offset); }
 
   static bool fixed(const Binder& b, const Tensor& t) { return t.step_stride == 0 && !in_state(b, t); }
@@ -196,29 +219,26 @@ class LinearOp : public CudaOp {
   int64_t stride(const RowLayout& rows, int64_t columns) const { return params_.m == 1 ? (columns + 7) / 8 * 8 : rows.inner_stride; }
 
   // Whether linear_sm90.cuh takes the operands and there are rows enough for its tiles.
-  bool bulk_copies() const {
+  bool bulk_copies() {
     bool possible = cx_.sm90 && !kind_.f32 && kind_.wide_x && params_.m > kLinearStreamM;
-    for (size_t i = 0; i < x_.size(); ++i) possible = possible && x_[i].tensor->step_stride == 0 && params_.parts[i].rows.inner == params_.m;
-    return possible;
+    for (const Source& x : x_) possible = possible && x.tensor->step_stride == 0;
+    sample_rows_ = possible ? linear_sample_rows(params_, x_.size()) : 0;
+    return sample_rows_ > 0;
   }
 
+  // No tile crosses samples: of many short ones the tiles of mma.sync, half as fast, are fewer.
   Status choose_sm90(const Binder& b) {
-    sm90_ = &choose_linear_sm90(kind_.gated, kind_.f32_y, params_.m, params_.n, cx_.device.multiprocessors);
+    const LinearSm90Variant& v = choose_linear_sm90(kind_.gated, kind_.f32_y, params_.m, params_.n, cx_.device.multiprocessors, samples());
+    if (samples() > 1 && cost(v.tile_m, v.tile_n, samples()) > 2 * cost(tiles_.plain->tile_m, tiles_.plain->tile_n, 1)) return Status::ok();
+    tiles_.sm90 = &v;
     for (size_t i = 0; i < x_.size(); ++i) {
       in_table_[i] = in_state(b, *x_[i].tensor);
-      if (in_table_[i]) maps_.push_back({false, static_cast<uint32_t>(x_[i].index), linear_x_map(nullptr, params_.parts[i], params_.m, sm90_->tile_m)});
+      if (in_table_[i]) maps_.push_back({false, static_cast<uint32_t>(x_[i].index), linear_x_map(nullptr, params_.parts[i], params_.m, sample_rows_, v.tile_m)});
     }
-    return encode_tensor_map(linear_w_map(params_.weights, params_.n, params_.k_tiles, sm90_->tile_n), &w_map_);
+    return encode_weights(&tiles_);
   }
 
-  std::vector<Source> x_;
-  Sink y_;
-  LinearParams params_ = {};
-  const LinearVariant* variant_ = nullptr;
-  const LinearSm90Variant* sm90_ = nullptr;  // null: variant_
-  std::unique_ptr<LtProduct> product_;       // null: a kernel of ours
-  TensorMap w_map_ = {};
-  bool in_table_[kLinearParts] = {};          // x i is in a buffer that may be another one at each step
+  bool in_table_[kLinearParts] = {};  // x i is in a buffer that may be another one at each step
 };
 
 class Linear final : public LinearOp {
@@ -247,7 +267,75 @@ class Linear final : public LinearOp {
     return plan_product(act, bias);
   }
 
+  // Queries and keys are normalised and turned before they are stored, when the op behind this one does that in place, so that nobody sees them as they were: linear_heads.cuh.
+  bool take_over(const CudaOp& next) override {
+    const auto* op = dynamic_cast<const QkNormRope*>(&next);
+    if (op == nullptr || params_.act != static_cast<int32_t>(Act::kNone) || product_ != nullptr || kind_.f32 || kind_.f32_y || !kind_.wide_x || params_.m <= kLinearStreamM || any_in_table()) return false;
+    LinearHeads heads = {};
+    if (!find_heads(*op, &heads)) return false;
+    Tiles tiles;
+    int64_t fused = 0, plain = 0;
+    if (tiles_.sm90 != nullptr) {
+      const LinearSm90Variants all = linear_sm90_heads(op->depth());
+      if (all.count == 0) return false;
+      tiles.sm90 = &cheapest_linear(all, params_.m, params_.n, cx_.device.multiprocessors, samples());
+      fused = cost(tiles.sm90->tile_m, tiles.sm90->tile_n, samples());
+      plain = cost(tiles_.sm90->tile_m, tiles_.sm90->tile_n, samples());
+      if (!encode_weights(&tiles).is_ok()) return false;
+    } else {
+      const LinearVariants all = linear_mma_heads(op->depth());
+      if (all.count == 0) return false;
+      tiles.plain = &cheapest_linear(all, params_.m, params_.n, cx_.device.multiprocessors);
+      fused = cost(tiles.plain->tile_m, tiles.plain->tile_n, 1);
+      plain = cost(tiles_.plain->tile_m, tiles_.plain->tile_n, 1);
+    }
+    const int64_t moved = int64_t{params_.m} * heads.width * 2 * 2 * 2;  // queries and keys, read and written in bfloat16
+    if (fused > plain + memory_cost(moved, params_.k_tiles * (kLineBytes / 2), cx_.device.multiprocessors)) return false;
+    heads_ = heads;
+    heads_tiles_ = tiles;
+    next_ = op;
+    return true;
+  }
+
+  Status enqueue_both(const Launch& own, const Launch& next) override {
+    LinearParams p = params_;
+    p.heads = heads_;
+    for (size_t i = 0; i < 2; ++i) p.heads.weight[i] = next_->weight(i).ref(next);
+    p.heads.rope = next_->rope().ref(next);
+    return multiply(own, heads_tiles_, p);
+  }
+
  private:
+  // Where in y the op's queries and keys are. false: they are not columns of y, whole heads apart, changed in place; or their weights and rope are not what kernels read.
+  bool find_heads(const QkNormRope& op, LinearHeads* h) const {
+    const Tensor &y = *y_.tensor, &rope = *op.rope().tensor;
+    const int64_t depth = op.depth();
+    if (y.rank != 3) return false;
+    for (size_t i = 0; i < 2; ++i) {
+      const Tensor &x = *op.x(i).tensor, &out = *op.y(i).tensor, &w = *op.weight(i).tensor;
+      if (!same_view(x, out) || x.buffer != y.buffer || x.dtype != y.dtype || x.dims[0] != y.dims[0] || x.dims[1] != y.dims[1]) return false;
+      for (size_t d = 0; d < 2; ++d)
+        if (y.dims[d] > 1 && x.strides[d] != y.strides[d]) return false;
+      const int64_t column = static_cast<int64_t>(x.offset) - static_cast<int64_t>(y.offset);
+      if (column < 0 || column % depth != 0 || column + x.cols() > y.cols()) return false;
+      h->first[i] = static_cast<int32_t>(column);
+      h->width = static_cast<int32_t>(x.cols());
+      if (op.weight(i).dtype != DType::kF32 || (op.weight(i).packed == nullptr && !pairs_aligned(w))) return false;
+    }
+    if (op.rope().dtype != DType::kF32 || (op.rope().packed == nullptr && !pairs_aligned(rope))) return false;
+    h->rope_stride = rope.dims[0] > 1 ? rope.strides[0] : 0;
+    h->tokens = static_cast<int32_t>(y.dims[1]);
+    h->eps = op.eps();
+    return true;
+  }
+  static bool same_view(const Tensor& a, const Tensor& b) { return a.buffer == b.buffer && a.offset == b.offset && a.dtype == b.dtype && a.rank == b.rank && a.dims == b.dims && a.strides == b.strides; }
+  // Whether each pair of float32 lies in 8 bytes.
+  static bool pairs_aligned(const Tensor& t) { return t.offset % 2 == 0 && t.step_stride % 2 == 0 && (t.rank < 2 || t.dims[0] == 1 || t.strides[0] % 2 == 0); }
+
+  const QkNormRope* next_ = nullptr;  // whose work this does too
+  LinearHeads heads_ = {};
+  Tiles heads_tiles_;
+
   // One after the other, zeros for absent ones; null when all are absent.
   static Status pack_biases(const Binder& b, const std::vector<Source>& biases, const std::vector<int64_t>& lengths, DType type, void** out) {
     PackCache::Key key = {static_cast<uint64_t>(Pack::kBias), static_cast<uint64_t>(type)};

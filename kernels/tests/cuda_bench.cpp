@@ -28,10 +28,19 @@ class OpBench {
     return p_.weight(name, dims);
   }
   uint32_t output(const writer::Dims& dims) { return p_.arena(kBF16, dims); }
+  uint32_t columns(uint32_t of, const writer::Dims& dims, int64_t stride, int64_t first) { return p_.view(of, dims, {dims[1] * stride, stride, 1}, static_cast<uint64_t>(first)); }
+  uint32_t ones(const writer::Dims& dims) { return p_.constant(writer::kF32, dims, std::vector<float>(count(dims), 1.0f).data()); }
 
   void run(const char* name, const char* shape, uint32_t code, const std::vector<uint32_t>& in, const std::vector<uint32_t>& out, std::initializer_list<int32_t> attr, std::initializer_list<double> fattr) {
-    const auto op = static_cast<uint32_t>(p_.ops.size());
-    p_.op(code, in, out, attr, fattr, name);
+    op(code, in, out, attr, fattr);
+    measure(name, shape, p_.ops.size() - 1);
+  }
+  void op(uint32_t code, const std::vector<uint32_t>& in, const std::vector<uint32_t>& out, std::initializer_list<int32_t> attr, std::initializer_list<double> fattr) { p_.op(code, in, out, attr, fattr); }
+
+  size_t ops() const { return p_.ops.size(); }
+
+  // The ops from `first` on, together.
+  void measure(const char* name, const char* shape, size_t first) {
     p_.schedule("bench", {{0, 0}});
     std::vector<ecad_tensor_desc> descs;
     for (const Stored& s : weights_) {
@@ -56,14 +65,21 @@ class OpBench {
       args.times = times.data();
       args.times_cap = times.size();
       CHECK_OK(ecad_run_schedule(state.get(), program.get(), 0, &args, &err));
-      if (i >= warm) ns.push_back(times[op].dur_ns);
+      if (i < warm) continue;
+      ns.push_back(0);
+      for (size_t op = first; op < times.size(); ++op) ns.back() += times[op].dur_ns;
     }
     std::nth_element(ns.begin(), ns.begin() + static_cast<std::ptrdiff_t>(ns.size() / 2), ns.end());
     const double taken = static_cast<double>(ns[ns.size() / 2]);
-    ecad_op_info info = ECAD_OP_INFO_INIT;
-    CHECK_OK(ecad_program_op(program.get(), op, &info, &err));
+    double flops = 0, bytes = 0;
+    for (size_t op = first; op < times.size(); ++op) {
+      ecad_op_info info = ECAD_OP_INFO_INIT;
+      CHECK_OK(ecad_program_op(program.get(), static_cast<uint32_t>(op), &info, &err));
+      flops += static_cast<double>(info.flops);
+      bytes += static_cast<double>(info.bytes);
+    }
     std::printf("%s\n  {\"op\": \"%s\", \"shape\": \"%s\", \"us\": %.2f, \"tflops\": %.4g, \"gb_per_s\": %.4g}", printed++ == 0 ? "[" : ",", name, shape, taken * 1e-3,
-                static_cast<double>(info.flops) / taken * 1e-3, static_cast<double>(info.bytes) / taken);
+                flops / taken * 1e-3, bytes / taken);
     std::fflush(stdout);
   }
 
@@ -124,6 +140,18 @@ void bench_linear(ecad_device* d, const Linear& s, int64_t shrink, int repeats) 
   b.run("linear", s.name, writer::kLinear, {x, w, bias}, {y}, {1, 1, s.act}, {});
 }
 
+// Queries, keys and values of FLUX's single blocks: the linear and the norm and rotation behind it, which the executor may take for one. cuBLASLt has the linear alone.
+void bench_heads(ecad_device* d, const char* shape, int64_t m, int64_t heads, int64_t shrink, int repeats) {
+  const int64_t rows = std::max<int64_t>(1, m / shrink), n_heads = std::max<int64_t>(1, heads / shrink), depth = 128, width = n_heads * depth;
+  OpBench b(d, repeats);
+  const uint32_t x = b.input({1, rows, width}), w = b.weight({3 * width, width}), bias = b.weight({3 * width}), y = b.output({1, rows, 3 * width});
+  const uint32_t q = b.columns(y, {1, rows, width}, 3 * width, 0), k = b.columns(y, {1, rows, width}, 3 * width, width);
+  const size_t first = b.ops();
+  b.op(writer::kLinear, {x, w, bias}, {y}, {1, 1, 0}, {});
+  b.op(writer::kQkNormRope, {q, k, b.weight({depth}), b.weight({depth}), b.ones({rows, depth})}, {q, k}, {static_cast<int32_t>(n_heads), static_cast<int32_t>(depth)}, {1e-6});
+  b.measure("linear", shape, first);
+}
+
 void bench_attention(ecad_device* d, const Attention& s, int64_t shrink, int repeats) {
   const int64_t batch = std::min<int64_t>(s.batch, shrink > 1 ? 2 : s.batch), heads = std::max<int64_t>(1, s.heads / shrink), width = heads * s.dim, queries = std::max<int64_t>(1, s.queries / shrink),
                 keys = std::max<int64_t>(1, s.keys / shrink);
@@ -163,6 +191,7 @@ int bench(const std::string& mode) {
   const int64_t shrink = mode == "small" ? 64 : 1;
   const int repeats = mode == "small" ? 1 : 20;
   for (const Linear& s : kLinears) bench_linear(d, s, shrink, repeats);
+  bench_heads(d, "flux-1024 qkv, norm and rotation", 4608, 24, shrink, repeats);
   if (mode != "cublaslt") {
     for (const Attention& s : kAttentions) bench_attention(d, s, shrink, repeats);
     for (const Chain& s : kChains) bench_chain(d, s, shrink, repeats);

@@ -1,57 +1,20 @@
-// linear and gated linear of the CUDA backend on the emulator. Every kernel launched directly: against sums in float64, with the emulator's reports, its counts of
-// bank conflicts and of bytes. Then through the backend: packing, choice of kernels, what is refused.
+// The kernels of linear and gated linear launched directly on the emulator: against sums in float64, with the emulator's reports, its counts of bank conflicts and of
+// bytes; and which of them is chosen. Through the backend: cuda_products.cpp.
 #include "linear_case.h"
 
 namespace {
-
-std::string tile_name(const char* kernel, int32_t m, int32_t n) { return std::string(kernel) + " " + std::to_string(m) + "x" + std::to_string(n); }
 
 // One launch of each variant that takes the problem. Tiles of bfloat16 must be free of bank conflicts, epilogue included.
 void run_variants(const Problem& p, const LinearVariants& all, const char* kernel, Operands& o, bool conflict_free, bool bytes) {
   for (const LinearVariant* v = all.first; v != all.first + all.count; ++v) {
     if (kernel[0] == 's' && !p.f32_x && v->tile_m < o.params.m) continue;  // streams of bfloat16 hold all rows
-    const std::string name = name_of(p, tile_name(kernel, v->tile_m, v->tile_n));
-    o.poison();
-    report = {};
-    const Status s = launch_linear(nullptr, *v, o.params);
-    if (!s.is_ok() && report.ok()) fail(name, s.message());
-    if (!o.check(name)) continue;
-    if (conflict_free && o.whole_stores() && report.conflicts() != 0) fail(name, std::to_string(report.conflicts()) + " bank conflicts");
-    if (bytes) o.check_bytes(name, v->tile_m, v->tile_n);
+    run_variant(p, *v, kernel, o, conflict_free, bytes);
   }
 }
 
 void run_sm90(const Problem& p, Operands& o, bool bytes, bool in_table) {
-  const LinearSm90Variants all = p.gated ? linear_sm90_gated(p.f32_y) : linear_sm90_plain(p.f32_y);
-  Memory maps(kLinearParts * sizeof(TensorMap), 0);
-  for (const LinearSm90Variant* v = all.first; v != all.first + all.count; ++v) {
-    const std::string name = name_of(p, tile_name(in_table ? "sm90, maps in memory" : "sm90", v->tile_m, v->tile_n));
-    LinearSm90Params q = {};
-    q.linear = o.params;
-    q.parts = static_cast<int32_t>(p.parts.size());
-    for (size_t i = 0; i < p.parts.size(); ++i) {
-      TensorMap map;
-      if (!encode_tensor_map(linear_x_map(o.x(i), o.params.parts[i], o.params.m, v->tile_m), &map).is_ok()) fail(name, "no map of x");
-      if (in_table) {
-        std::memcpy(maps.data() + i * sizeof map, &map, sizeof map);
-        q.x_table[i] = fixed_ref(maps.data() + i * sizeof map);
-        q.x_in_table[i] = 1;
-      } else {
-        q.x_maps[i] = map;
-      }
-    }
-    if (!encode_tensor_map(linear_w_map(o.params.weights, o.params.n, o.params.k_tiles, v->tile_n), &q.w_map).is_ok()) fail(name, "no map of w");
-    o.poison();
-    report = {};
-    const Status s = launch_linear_sm90(nullptr, *v, q, 3);
-    if (!s.is_ok() && report.ok()) fail(name, s.message());
-    if (!o.check(name)) continue;
-    if (o.whole_stores() && report.conflicts() != 0) fail(name, std::to_string(report.conflicts()) + " bank conflicts");
-    if (bytes) o.check_bytes(name, v->tile_m, v->tile_n);
-  }
+  run_sm90_variants(p, p.gated ? linear_sm90_gated(p.f32_y) : linear_sm90_plain(p.f32_y), o, bytes, in_table);
 }
-
-bool one_level(const Problem& p) { return p.outer == 1 || p.outer_gap == 0; }
 
 // One problem in four under AddressSanitizer; the lists are of lengths that make those differ in every dimension.
 void run(const Problem& p) {
@@ -61,7 +24,7 @@ void run(const Problem& p) {
   const LinearKind kind = o.kind();
   run_variants(p, linear_tiles(kind), "tiles", o, !kind.f32 && kind.wide_x, kind.wide_x && !p.bias);
   if (o.params.m <= (p.f32_x ? 20 : kLinearStreamM)) run_variants(p, linear_streams(kind), "stream", o, false, false);
-  if (!kind.f32 && kind.wide_x && one_level(p)) run_sm90(p, o, !p.bias, false);
+  if (!kind.f32 && kind.wide_x) run_sm90(p, o, !p.bias, false);
 }
 
 using Parts = std::vector<int64_t>;
@@ -135,6 +98,11 @@ void test_views() {
     p.inner = 5;
     run(p);
   }
+  for (const int64_t inner : {60, 64, 130, 200}) {  // rows of one stream in a joint buffer: samples that tiles must not cross
+    Problem p{2, inner, {136, 64}, 104, Act::kNone, false};
+    p.outer_gap = 72 * 8;
+    run(p);
+  }
   Problem p{1, 90, {72, 64}, 80};
   Operands o(p);
   o.y_behind_table();
@@ -155,52 +123,6 @@ void test_orders() {
       p.inner = 20;
       run(p);
     }
-}
-
-constexpr DType F = DType::kF32, H = DType::kBF16;
-
-// The op through the backend: stacked weights of every stored type, absent biases, concatenated and strided inputs.
-void test_backend(const std::vector<Backend*>& cuda, Backend& reference) {
-  using op_test::Case;
-  struct Shape { int64_t rows; std::vector<int64_t> parts, widths; };
-  for (const Shape& s : {Shape{5, {72}, {40}}, Shape{50, {1}, {1}}, Shape{70, {72, 24}, {24, 40}}, Shape{90, {136}, {33, 8, 15}}, Shape{3, {640}, {7, 70}}, Shape{160, {64, 64, 8, 40}, {96}}})
-    for (const DType x : {F, H})
-      for (const DType y : {F, H})
-        for (const DType w : {F, H, DType::kF16})
-          for (const int64_t gap : {0, 3, 8}) {
-            if ((gap == 3) != (w == DType::kF16)) continue;  // pairs enough
-            Case c("linear of " + std::to_string(s.rows) + " rows", Opcode::kLinear);
-            c.attr = {static_cast<int32_t>(s.parts.size()), static_cast<int32_t>(s.widths.size()), static_cast<int32_t>(s.rows % 6)};
-            int64_t k = 0, n = 0;
-            for (const int64_t part : s.parts) {
-              c.input({2, s.rows, part}, x, 1, gap, gap);
-              k += part;
-            }
-            c.depth = static_cast<double>(k);
-            for (const int64_t width : s.widths) {
-              c.weight({width, k}, w, 1 / std::sqrt(static_cast<double>(k)));
-              n += width;
-            }
-            for (size_t j = 0; j < s.widths.size(); ++j) {
-              if (j % 2 == 0) c.weight({s.widths[j]}, w);
-              else c.absent();
-            }
-            c.output({2, s.rows, n}, y, gap, gap);
-            c.persistent = gap == 8;
-            op_test::check_case(c, cuda, reference);
-          }
-  for (const int64_t rows : {4, 100})
-    for (const DType x : {F, H})
-      for (const DType w : {F, H}) {
-        Case c("gated linear of " + std::to_string(rows) + " rows", Opcode::kGatedLinear);
-        c.attr = {static_cast<int32_t>(Act::kGeluTanh)};
-        c.depth = 72;
-        c.input({rows, 72}, x, 1, 8);
-        c.weight({44, 72}, w, 0.2);
-        c.weight({44, 72}, w, 0.2);
-        c.output({rows, 44}, x);
-        op_test::check_case(c, cuda, reference);
-      }
 }
 
 // The tiles chosen for products of released models on 132 multiprocessors: those that leave the fewest of them idle.
@@ -238,13 +160,6 @@ int main() {
   test_views();
   test_orders();
   test_choice();
-  std::unique_ptr<Backend> cuda, reference;
-  const Status opened = make_cuda_backend({0, 1, 0}, &cuda);
-  if (!opened.is_ok() || !make_reference_backend({0, 1, 0}, &reference).is_ok()) {
-    std::printf("FAIL no device: %s\n", opened.message().c_str());
-    return 1;
-  }
-  test_backend({cuda.get()}, *reference);
   op_test::checks += checks;
   op_test::failures += failures;
   return op_test::finish();

@@ -73,6 +73,8 @@ struct Problem {
   bool bias = true, f32_x = false, mixed_x = false, f32_y = false, gated = false, integers = true;
   int64_t gap = 8, outer_gap = 0;    // of the inputs, in elements
   int64_t y_gap = 8;
+  int64_t depth = 0, heads = 0;      // with depth: columns [queries, keys, others], of so many heads of that many columns; tokens: rows of each outer index
+  int64_t queries_at = 0, keys_at = 0;  // in heads
 };
 
 double activation(Act act, double x) {
@@ -91,7 +93,7 @@ std::string name_of(const Problem& p, const std::string& kernel) {
   std::string s = kernel + ": " + std::to_string(p.outer) + "x" + std::to_string(p.inner) + " rows, k";
   for (const int64_t k : p.parts) s += " " + std::to_string(k);
   return s + ", n " + std::to_string(p.n) + ", act " + std::to_string(static_cast<int>(p.act)) + (p.bias ? "" : ", no bias") + (p.f32_x ? ", f32 x" : "") + (p.mixed_x ? ", mixed x" : "") +
-         (p.f32_y ? ", f32 y" : "") + (p.gated ? ", gated" : "") + (p.integers ? "" : ", random") + ", gaps " + std::to_string(p.gap) + " " + std::to_string(p.outer_gap) + " " + std::to_string(p.y_gap);
+         (p.f32_y ? ", f32 y" : "") + (p.gated ? ", gated" : "") + (p.integers ? "" : ", random") + (p.depth > 0 ? ", " + std::to_string(p.heads) + " heads of " + std::to_string(p.depth) : "") + ", gaps " + std::to_string(p.gap) + " " + std::to_string(p.outer_gap) + " " + std::to_string(p.y_gap);
 }
 
 bool fail(const std::string& name, const std::string& what) {
@@ -106,6 +108,12 @@ class Operands {
   explicit Operands(const Problem& p) : p_(p) {
     Random random(17);
     const auto value = [&](DType t, double spread) { return p.integers ? static_cast<double>(random.below(9) - 4) : op_test::rounded(spread * random.normal(), t); };
+    // Heads of exact values: each row of x has one element that is not 0, so that all of a head's have one magnitude, a power of two, and its norm is exact.
+    const bool one_hot = p.integers && p.depth > 0;
+    int64_t all_k = 0;
+    for (const int64_t k : p.parts) all_k += k;
+    const auto x_value = [&](DType t, int64_t row, int64_t k) { return one_hot ? (row % all_k != k ? 0.0 : row % 3 == 0 ? -1.0 : 1.0) : value(t, 1); };
+    const auto w_value = [&](DType t, int64_t n, double spread) { return one_hot ? (random.below(2) != 0 ? 1.0 : -1.0) * static_cast<double>(1 << (n / p.depth % 3)) : value(t, spread); };
     const int64_t m = p.outer * p.inner;
     const DType weight = p.f32_x ? DType::kF32 : DType::kBF16;
     for (size_t i = 0; i < p.parts.size(); ++i) {
@@ -115,7 +123,7 @@ class Operands {
       std::vector<double> values;
       for (int64_t r = 0; r < m; ++r)
         for (int64_t k = 0; k < v.columns; ++k) {
-          values.push_back(value(t, 1));
+          values.push_back(x_value(t, r, k_ + k));
           store_element(x_.back()->data(), t, v.at(r) + k, values.back());
         }
       x_values_.push_back(values);
@@ -133,7 +141,7 @@ class Operands {
         char* line = w_->data() + static_cast<size_t>(r) * row;
         for (const int64_t part : p.parts) {
           for (int64_t k = 0; k < part; ++k) {
-            w_values_.push_back(value(weight, 1 / std::sqrt(static_cast<double>(part))));
+            w_values_.push_back(w_value(weight, n, 1 / std::sqrt(static_cast<double>(part))));
             store_element(line, weight, k, w_values_.back());
           }
           line += (part * static_cast<int64_t>(dtype_size(weight)) + kLineBytes - 1) / kLineBytes * kLineBytes;
@@ -141,7 +149,7 @@ class Operands {
       }
     bias_ = std::make_unique<Memory>(static_cast<size_t>(p.n) * 4, 0);
     for (int64_t n = 0; n < p.n; ++n) {
-      bias_values_.push_back(p.bias ? value(DType::kF32, 1) : 0);
+      bias_values_.push_back(p.bias && !one_hot ? value(DType::kF32, 1) : 0);
       store_element(bias_->data(), DType::kF32, n, bias_values_.back());
     }
     y_view_ = {1, m, p.n, p.y_gap, 0};
@@ -165,6 +173,7 @@ class Operands {
     for (const int64_t k : p.parts) wide = wide && (k + p.gap) % x_unit == 0 && p.outer_gap % x_unit == 0;
     params.wide_x = wide;
     params.wide_y = (p.n + p.y_gap) % (p.f32_y ? 4 : 8) == 0;
+    if (p.depth > 0) make_heads(random);
   }
 
   DType y_type() const { return p_.f32_y ? DType::kF32 : DType::kBF16; }
@@ -187,7 +196,7 @@ class Operands {
     if (!report.ok()) return fail(name, report.text());
     for (const auto& x : x_)
       if (!x->intact()) return fail(name, "x's guard was written");
-    if (!y_->intact() || !w_->intact() || !bias_->intact() || !frame_->intact()) return fail(name, "a guard was written");
+    if (!y_->intact() || !w_->intact() || !bias_->intact() || !frame_->intact() || (rope_ && !rope_->intact())) return fail(name, "a guard was written");
     if (truth_.empty()) compute();
     double error = 0, plain = 0, norm = 0;
     for (int64_t r = 0; r < params.m; ++r) {
@@ -208,8 +217,9 @@ class Operands {
         norm += want * want;
       }
     }
-    // twice the error of plain code in the same precision; approximate activations in float32 add about 1e-6
-    const double limit = std::max(2 * std::sqrt(plain), (1e-6 + 2e-7 * std::sqrt(static_cast<double>(k_))) * std::sqrt(norm));
+    // twice the error of plain code in the same precision; approximate activations in float32 add about 1e-6. Of heads the plain code is that of two ops, with a rounding
+    // between them: one that keeps float32 must not be worse.
+    const double limit = std::max((p_.depth > 0 ? 1 : 2) * std::sqrt(plain), (1e-6 + 2e-7 * std::sqrt(static_cast<double>(k_))) * std::sqrt(norm));
     if (!(std::sqrt(error) <= limit)) {
       char text[96];
       std::snprintf(text, sizeof text, "error %.3g, limit %.3g, of %.3g", std::sqrt(error), limit, std::sqrt(norm));
@@ -218,10 +228,11 @@ class Operands {
     return true;
   }
 
-  // Bytes that tiles of this size read and write, without the bias: the formula of the kernels' comments, and what entering a kernel reads.
-  bool check_bytes(const std::string& name, int64_t tile_m, int64_t tile_n) {
-    const int64_t tiles_m = (params.m + tile_m - 1) / tile_m, tiles_n = (params.n + tile_n - 1) / tile_n;
-    const uint64_t read = static_cast<uint64_t>(tiles_n * params.m * k_ * (p_.f32_x ? 4 : 2) + tiles_m * params.n * tiles_ * kLineBytes) + 12;
+  // Bytes that tiles of this size read and write, without the bias: the formula of the kernels' comments, and what entering a kernel reads. warp: rows and columns of one.
+  struct Warp { int64_t rows, columns; };
+  bool check_bytes(const std::string& name, int64_t tile_m, int64_t tile_n, int64_t samples = 1, Warp warp = {}) {
+    const int64_t tiles_m = samples * ((params.m / samples + tile_m - 1) / tile_m), tiles_n = (params.n + tile_n - 1) / tile_n;
+    const uint64_t read = static_cast<uint64_t>(tiles_n * params.m * k_ * (p_.f32_x ? 4 : 2) + tiles_m * params.n * tiles_ * kLineBytes + heads_bytes(tiles_m * tile_m, warp)) + 12;
     const uint64_t written = static_cast<uint64_t>(params.m * p_.n) * dtype_size(y_type());
     const emu::Counters& c = report.counters;
     if (c.read_bytes != read || c.written_bytes != written)
@@ -232,6 +243,73 @@ class Operands {
   LinearParams params = {};
 
  private:
+  // Weights and a table of turns for the heads; quarter turns and small integers where results are to be exact.
+  void make_heads(Random& random) {
+    const int64_t tokens = p_.inner, stride = p_.depth + 2;
+    rope_ = std::make_unique<Memory>(static_cast<size_t>(tokens * stride + 2 * p_.depth) * 4, 0xff);
+    const auto put = [&](int64_t at, double v) {
+      store_element(rope_->data(), DType::kF32, at, v);
+      return load_element(rope_->data(), DType::kF32, at);
+    };
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t i = 0; i < p_.depth / 2; ++i) {
+        const int quarter = static_cast<int>(random.below(4));
+        const double angle = 6.28 * random.normal();
+        turns_.push_back(put(t * stride + 2 * i, p_.integers ? (quarter % 2 == 0 ? 1 - quarter : 0) : std::cos(angle)));
+        turns_.push_back(put(t * stride + 2 * i + 1, p_.integers ? (quarter % 2 == 1 ? 2 - quarter : 0) : std::sin(angle)));
+      }
+    for (int64_t i = 0; i < 2 * p_.depth; ++i) head_weights_.push_back(put(tokens * stride + i, p_.integers ? static_cast<double>(random.below(4) + 1) : 1 + 0.3 * random.normal()));
+    LinearHeads& h = params.heads;
+    h.rope = fixed_ref(rope_->data());
+    for (int64_t i = 0; i < 2; ++i) h.weight[i] = fixed_ref(rope_->data() + 4 * (tokens * stride + i * p_.depth));
+    h.rope_stride = stride;
+    h.first[0] = static_cast<int32_t>(p_.queries_at * p_.depth);
+    h.first[1] = static_cast<int32_t>(p_.keys_at * p_.depth);
+    h.width = static_cast<int32_t>(p_.heads * p_.depth);
+    h.tokens = static_cast<int32_t>(tokens);
+    h.eps = p_.integers ? 0.f : 1e-6f;
+  }
+
+  bool in_heads(int64_t column) const {
+    for (const int32_t first : params.heads.first)
+      if (column >= first && column < first + params.heads.width) return true;
+    return false;
+  }
+
+  // Rope and weights, by warps of that many rows and columns: linear_heads.cuh. rows: of all tiles.
+  int64_t heads_bytes(int64_t rows, Warp warp) const {
+    int64_t rope = 0, weights = 0;
+    for (int64_t c = 0; p_.depth > 0 && c < p_.n; c += warp.columns) {
+      bool any = false;
+      for (int64_t i = c; i < c + warp.columns && i < p_.n; ++i) {
+        any = any || in_heads(i);
+        if (in_heads(i)) weights += 32 * (rows / warp.rows);
+      }
+      if (any) rope += 4 * std::min(warp.columns, p_.depth) * params.m;
+    }
+    return rope + weights;
+  }
+
+  // What qk_norm_rope makes of a row of y, in the precision of T.
+  template <class T>
+  void finish_row(int64_t row, std::vector<double>* y) const {
+    const double* turn = turns_.data() + row % p_.inner * p_.depth;
+    for (int which = 0; which < 2; ++which)
+      for (int64_t h = 0; h < p_.heads; ++h) {
+        double* v = y->data() + params.heads.first[which] + h * p_.depth;
+        const double* weight = head_weights_.data() + which * p_.depth;
+        T sum = 0;
+        for (int64_t i = 0; i < p_.depth; ++i) sum += static_cast<T>(v[i]) * static_cast<T>(v[i]);
+        const T scale = 1 / std::sqrt(sum / static_cast<T>(p_.depth) + static_cast<T>(params.heads.eps));
+        for (int64_t i = 0; i < p_.depth; i += 2) {
+          const T a = static_cast<T>(v[i]) * scale * static_cast<T>(weight[i]), b = static_cast<T>(v[i + 1]) * scale * static_cast<T>(weight[i + 1]);
+          const T c = static_cast<T>(turn[i]), s = static_cast<T>(turn[i + 1]);
+          v[i] = static_cast<double>(a * c - b * s);
+          v[i + 1] = static_cast<double>(b * c + a * s);
+        }
+      }
+  }
+
   void compute() {
     const int64_t m = params.m, n = p_.n;
     for (int64_t r = 0; r < m; ++r) {
@@ -253,16 +331,74 @@ class Operands {
         const double p = activation(p_.act, static_cast<double>(plain[0])) * (p_.gated ? static_cast<double>(plain[1]) : 1);
         plain_.push_back(op_test::rounded(p, y_type()));
       }
+      if (p_.depth > 0) finish_last_row(r);
     }
+  }
+
+  void finish_last_row(int64_t r) {
+    const auto end = static_cast<std::ptrdiff_t>(truth_.size()), begin = end - p_.n;
+    std::vector<double> row(truth_.begin() + begin, truth_.begin() + end);
+    finish_row<double>(r, &row);
+    std::copy(row.begin(), row.end(), truth_.begin() + begin);
+    row.assign(plain_.begin() + begin, plain_.begin() + end);
+    finish_row<float>(r, &row);
+    for (double& v : row) v = op_test::rounded(v, y_type());
+    std::copy(row.begin(), row.end(), plain_.begin() + begin);
   }
 
   const Problem p_;
   std::vector<std::unique_ptr<Memory>> x_;
-  std::unique_ptr<Memory> w_, bias_, y_, frame_, breadcrumb_;
+  std::unique_ptr<Memory> w_, bias_, y_, frame_, breadcrumb_, rope_;  // rope_: the weights of heads too
+  std::vector<double> turns_, head_weights_;
   std::vector<std::vector<double>> x_values_;
   std::vector<double> w_values_, bias_values_, truth_, plain_;
   View y_view_ = {};
   int64_t k_ = 0, tiles_ = 0, packed_ = 0;
 };
+
+std::string tile_name(const char* kernel, int32_t m, int32_t n) { return std::string(kernel) + " " + std::to_string(m) + "x" + std::to_string(n); }
+
+// One launch of a kernel. conflict_free, bytes: whether those are counted.
+void run_variant(const Problem& p, const LinearVariant& v, const char* kernel, Operands& o, bool conflict_free, bool bytes) {
+  const std::string name = name_of(p, tile_name(kernel, v.tile_m, v.tile_n));
+  o.poison();
+  report = {};
+  const Status s = launch_linear(nullptr, v, o.params);
+  if (!s.is_ok() && report.ok()) fail(name, s.message());
+  if (!o.check(name)) return;
+  if (conflict_free && o.whole_stores() && report.conflicts() != 0) fail(name, std::to_string(report.conflicts()) + " bank conflicts");
+  if (bytes) o.check_bytes(name, v.tile_m, v.tile_n, 1, {32, v.tile_n / 2});
+}
+
+// The same for kernels on wgmma; three blocks share the tiles. in_table: maps lie in memory.
+void run_sm90_variants(const Problem& p, const LinearSm90Variants& all, Operands& o, bool bytes, bool in_table) {
+  Memory maps(kLinearParts * sizeof(TensorMap), 0);
+  for (const LinearSm90Variant* v = all.first; v != all.first + all.count; ++v) {
+    const std::string name = name_of(p, tile_name(in_table ? "sm90, maps in memory" : "sm90", v->tile_m, v->tile_n));
+    LinearSm90Params q = {};
+    q.linear = o.params;
+    q.parts = static_cast<int32_t>(p.parts.size());
+    q.sample_rows = linear_sample_rows(o.params, p.parts.size());
+    for (size_t i = 0; i < p.parts.size(); ++i) {
+      TensorMap map;
+      if (!encode_tensor_map(linear_x_map(o.x(i), o.params.parts[i], o.params.m, q.sample_rows, v->tile_m), &map).is_ok()) fail(name, "no map of x");
+      if (in_table) {
+        std::memcpy(maps.data() + i * sizeof map, &map, sizeof map);
+        q.x_table[i] = fixed_ref(maps.data() + i * sizeof map);
+        q.x_in_table[i] = 1;
+      } else {
+        q.x_maps[i] = map;
+      }
+    }
+    if (!encode_tensor_map(linear_w_map(o.params.weights, o.params.n, o.params.k_tiles, v->tile_n), &q.w_map).is_ok()) fail(name, "no map of w");
+    o.poison();
+    report = {};
+    const Status s = launch_linear_sm90(nullptr, *v, q, 3);
+    if (!s.is_ok() && report.ok()) fail(name, s.message());
+    if (!o.check(name)) continue;
+    if (o.whole_stores() && q.sample_rows % 16 == 0 && report.conflicts() != 0) fail(name, std::to_string(report.conflicts()) + " bank conflicts");
+    if (bytes) o.check_bytes(name, v->tile_m, v->tile_n, o.params.m / q.sample_rows, {16, v->tile_n});
+  }
+}
 
 }  // namespace

@@ -1,7 +1,5 @@
 #include "linear.h"
 
-#include <algorithm>
-
 #include "linear_variants.h"
 
 namespace ecad::cuda {
@@ -50,17 +48,16 @@ const LinearVariant& choose_stream(const LinearVariants& all, int64_t m, int64_t
 
 }  // namespace
 
-int64_t linear_cost(int64_t tile_m, int64_t tile_n, int64_t m, int64_t n, int64_t multiprocessors) {
-  const int64_t waves = ceil_div(ceil_div(m, tile_m) * ceil_div(n, tile_n), multiprocessors);
+int64_t linear_cost(int64_t tile_m, int64_t tile_n, int64_t m, int64_t n, int64_t multiprocessors, int64_t samples) {
+  const int64_t waves = ceil_div(samples * ceil_div(m / samples, tile_m) * ceil_div(n, tile_n), multiprocessors);
   return waves * (tile_m * tile_n + 16 * (tile_m + tile_n));
 }
 
+int64_t memory_cost(int64_t bytes, int64_t k, int64_t multiprocessors) { return 100 * bytes / (k * multiprocessors); }
+
 const LinearVariant& choose_linear(const LinearKind& kind, int64_t m, int64_t n, int32_t multiprocessors) {
   if (m <= (kind.f32 ? kStreamMF32 : kStreamM)) return choose_stream(linear_streams(kind), m, n, multiprocessors);
-  const LinearVariants all = linear_tiles(kind);
-  return *std::min_element(all.first, all.first + all.count, [&](const LinearVariant& a, const LinearVariant& b) {
-    return linear_cost(a.tile_m, a.tile_n, m, n, multiprocessors) < linear_cost(b.tile_m, b.tile_n, m, n, multiprocessors);
-  });
+  return cheapest_linear(linear_tiles(kind), m, n, multiprocessors);
 }
 
 Status launch_linear(StreamHandle stream, const LinearVariant& v, LinearParams p) {

@@ -14,26 +14,31 @@
 // Expected     reads 2 m k tiles_n + 128 k_tiles n tiles_m bytes through L2 (and the bias), writes m n sizeof(y); HBM sees x, w and y once when
 //              a band fits L2. 2 m n k FLOPs (twice for gated). TileM TileN / (TileM + TileN) FLOPs per byte of L2 traffic: 64 for 128 x 128.
 //              Limit: tensor cores; on Hopper mma.sync reaches about half of what wgmma does.
+// Heads        with HeadDim, queries and keys among the columns are normalised and turned in the accumulators: linear_heads.cuh.
 // Edge cases   rows and columns outside are filled with zeros and never stored; any m, n, k from 1.
 // Measured     no GPU has run it yet: the emulator shows values, races, bank conflicts and bytes, not speed.
 // Twin         kernels/ref/linear.cpp: ref_linear, ref_gated_linear.
 // Not here     float32 inputs (linear_f32.cuh), other dtypes (refused when the op is bound).
 #pragma once
+#include "linear_heads.cuh"
 #include "linear_loader.cuh"
 
 namespace ecad::cuda {
 
-template <int TileM_, int TileN_, int Stages_, bool Gated_, bool WideX_, class Y_>
+template <int TileM_, int TileN_, int Stages_, bool Gated_, bool WideX_, class Y_, int HeadDim_ = 0>
 struct LinearMmaConfig {
   static constexpr int TileM = TileM_, TileN = TileN_, Stages = Stages_, Threads = 2 * TileM;
   static constexpr bool Gated = Gated_;
+  static constexpr int HeadDim = HeadDim_;  // 0: columns are not heads
   using Y = Y_;
   using Loader = LinearLoader<ptx::bf16, TileM, TileN, Threads, WideX_>;
   using Staging = LinearStaging<Y, TileM, Gated ? TileN / 2 : TileN>;
   static constexpr int SmemBytes = Stages * Loader::StageBytes;
   static_assert(TileM % 32 == 0 && TileN % 32 == 0, "a warp owns 32 rows, and columns 16 at a time");
   static_assert(SmemBytes <= 99 * 1024, "sm_86 and sm_89 have 99 KB");
-  static_assert(Staging::Bytes <= SmemBytes, "the result is laid out over the ring");
+  static constexpr int SumsAt = Staging::Bytes, SumsBytes = HeadDim > TileN / 2 ? TileM * 8 : 0;  // of heads that two warps share
+  static_assert(Staging::Bytes + SumsBytes <= SmemBytes, "the result is laid out over the ring");
+  static_assert(HeadDim == 0 || (!Gated && TileN % HeadDim == 0), "a tile holds whole heads");
 };
 
 template <class C>
@@ -82,14 +87,19 @@ ECAD_KERNEL ECAD_BOUNDS(C::Threads, 1) linear_mma(ECAD_PARAMS(LinearParams) p) {
   ptx::cp_async_wait<0>();
   ptx::block_sync();  // everyone has read the last stage
 
+  if constexpr (C::HeadDim > 0)
+    finish_heads<C::HeadDim, kTiles, 4>(p, [&](int group, int r, int k) -> float& { return acc[r / 2][group][r % 2 * 2 + k]; }, first_row + warp_m * 32, p.m, first_n + warp_n * (C::TileN / 2), lane,
+                                        smem + C::SumsAt + warp_m * 256, warp_n);
   const int in_row = warp_m * 32 + lane / 4, in_n = warp_n * (C::TileN / 2) + lane % 4 * 2;
   ECAD_UNROLL
   for (int j = 0; j < kTiles; j += C::Gated ? 2 : 1) {
     float v[8];
     ECAD_UNROLL
     for (int i = 0; i < 8; ++i) v[i] = acc[i / 4][j][i % 4];
-    if (!C::Gated) add_bias(p, first_n + in_n + 8 * j, v);
-    activate(p.act, v);
+    if constexpr (C::HeadDim == 0) {
+      if (!C::Gated) add_bias(p, first_n + in_n + 8 * j, v);
+      activate(p.act, v);
+    }
     if (C::Gated)
       ECAD_UNROLL
       for (int i = 0; i < 8; ++i) v[i] *= acc[i / 4][j + (C::Gated ? 1 : 0)][i % 4];
