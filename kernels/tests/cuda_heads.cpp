@@ -16,6 +16,9 @@ Problem problem(int64_t samples, int64_t tokens, const std::vector<int64_t>& k, 
 }
 
 void run_all(const Problem& p) {
+  double k = 0;
+  for (const int64_t part : p.parts) k += static_cast<double>(part);
+  if (op_test::kSanitized && k * static_cast<double>(p.outer * p.inner * p.n) > op_test::kMostSanitizedWork) return;
   Operands o(p);
   const LinearVariants tiles = linear_mma_heads(p.depth);
   for (const LinearVariant* v = tiles.first; v != tiles.first + tiles.count; ++v) run_variant(p, *v, "mma", o, true, !p.bias);
