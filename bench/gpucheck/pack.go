@@ -29,7 +29,7 @@ func pack(dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	z, err := zstd.NewWriter(out, zstd.WithWindowSize(archiveWindow), zstd.WithEncoderLevel(zstd.SpeedBetterCompression))
+	z, err := zstd.NewWriter(out, zstd.WithWindowSize(archiveWindow), zstd.WithEncoderLevel(zstd.SpeedBestCompression))
 	if err != nil {
 		return err
 	}
