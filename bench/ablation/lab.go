@@ -112,7 +112,7 @@ func openLab(ctx context.Context, cfg settings, state string, threads int) (l *l
 }
 
 // fewerSteps are the default of the key search.fewer_steps.
-var fewerSteps = []float64{0.75, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25}
+var fewerSteps = []float64{0.75, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15}
 
 func (l *lab) close() error {
 	var errs []error
