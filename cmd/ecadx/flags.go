@@ -49,7 +49,7 @@ func commonFlag(name string) cli.Flag {
 	case flagResolution:
 		return &cli.StringFlag{Name: name, Usage: "`PX` or HxW, height x width in pixels", DefaultText: "the model's own"}
 	case flagSteps:
-		return &cli.IntFlag{Name: name, Value: defaultSteps, Usage: "denoise in `N` steps", DefaultText: fmt.Sprintf("%d, or those of the schedule's file", defaultSteps)}
+		return &cli.IntFlag{Name: name, Value: defaultSteps, Usage: "denoise in `N` steps"}
 	case flagGuidance:
 		return &cli.Float64Flag{Name: name, Usage: "guidance scale `G`; at most 1 means none", DefaultText: "the model's own: 4.5 for released PixArt, 3.5 for FLUX.1-dev"}
 	case flagSeed:
