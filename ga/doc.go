@@ -25,7 +25,7 @@
 //
 // # Words
 //
-// A genome is a bit string, 1 = compute, 0 = reuse. An individual is a genome with its objectives, which are
+// A genome is a bit string, 1 = compute, 0 = reuse, a row of the search's shape after the other; one of fewer rows is a run of fewer steps. An individual is a genome with its objectives, which are
 // minimised. The quality of a schedule is the mean of its scores and is maximised; Objectives holds the one place where
 // the sign changes. A generation is one round of ask and tell; as in pymoo the first population is generation 1.
 package ga
