@@ -2,9 +2,8 @@
 
     pip install -r requirements.txt && python make_bpe.py [COUNT FILE]
 
-The vocabulary is learned from the text of train.py; another Python version gives another one. bpe.bin.gz holds 1,500 strings (text, ids with
-begin and end, cut to 77) in the format of make.py; with COUNT and FILE, so many go there and nothing else is written, for
-ECADX_TEST_BPE=FILE go test ./dit/tokenizer -run BPEGolden
+The vocabulary is learned from the text of train.py; another Python version gives another one. bpe.bin.gz holds 10,000 strings (text, ids with
+begin and end, cut to 77) in the format of make.py; with COUNT and FILE, so many go there and nothing else is written.
 """
 import gzip, json, os, random, sys, tempfile
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -49,7 +48,7 @@ def main():
         open(os.path.join(d, "merges.txt"), "w").write("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in model["merges"]))
         t = CLIPTokenizer.from_pretrained(d, model_max_length=77)
     r = random.Random(3)
-    count = int(sys.argv[1]) if len(sys.argv) > 2 else 1500
+    count = int(sys.argv[1]) if len(sys.argv) > 2 else 10000
     texts = ["", " ", "\n", "a" * 3000, " ".join(make.WORDS) * 3] + [text(r, i) for i in range(count - 5)]
     parts = [make.num(count)]
     for s in texts:
