@@ -41,7 +41,7 @@ func TestGoldenFiles(t *testing.T) {
 	if err := json.Unmarshal(readGolden(t, "expected.json"), &expected); err != nil {
 		t.Fatal(err)
 	}
-	if len(expected) != 4 {
+	if len(expected) != 5 {
 		t.Fatalf("%d golden files", len(expected))
 	}
 	for name, want := range expected {

@@ -114,6 +114,18 @@ write("flux_live.json",
        "config": {"height": 1024, "width": 1024, "guidance_scale": 5.0}, "metrics": {}},
       genome, digest(genome, "flux", DOUBLE + SINGLE, 2, "1 2"))
 
+# FLUX as a hand-edited file of ECAD has it: fewer steps than entries, of which the others do not count; a newline at the end.
+genome = [True] * 9 + [rng.random() < 0.5 for _ in range(9)]
+genome[9:12], genome[15:18] = [True, True, False], [False, True, True]  # in step 1 the text of the double-stream block is kept; no dead gene
+genome[12:15] = [True, True, True]
+extra = cache_schedule(genome, 2, 1, 2, name="default_1024x1024_gs_5.0", attributes={"num_affected_steps": 0})
+for step in range(2, 6):
+    extra["schedule"][f"{step:03d}"] = {"0": {c: True for c in DOUBLE}, "single_0": {c: step != 3 for c in SINGLE}, "single_7": {"single_attn": False}}
+write("flux_more_steps.json",
+      {"cache_schedule": extra, "config": {"height": 1024, "width": 1024, "guidance_scale": 5.0},
+       "metrics": {"by_inference_step": {"005": {"macs": 59512255414272}}}},
+      genome, digest(genome, "flux", DOUBLE + SINGLE, 2, "1 2"), newline=True)
+
 with open(os.path.join(HERE, "expected.json"), "w") as file:
     json.dump(expected, file, indent=1)
     file.write("\n")
