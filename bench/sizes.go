@@ -2,6 +2,7 @@ package bench
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"ecadx/dit"
@@ -17,7 +18,11 @@ type Size struct {
 // latentPixels is how many pixels a latent spans in the autoencoders of all released models, for models that come without one.
 const latentPixels = 8
 
-// SizeOf translates a size in pixels, 0 for the model's own, to latents. A size that the model cannot make is an error that says which it can.
+// ErrSize is wrapped by SizeOf's error about a size that the model cannot make.
+var ErrSize = errors.New("resolution")
+
+// SizeOf translates a size in pixels, 0 for the model's own, to latents. A size that the model cannot make is an error that says which it can, and
+// wraps ErrSize.
 func SizeOf(m *dit.Model, height, width int) (Size, error) {
 	factor, err := pixelFactor(m)
 	if err != nil {
@@ -32,7 +37,7 @@ func SizeOf(m *dit.Model, height, width int) (Size, error) {
 	}
 	step := factor * d.LatentMultiple
 	if height < step || width < step || height%step != 0 || width%step != 0 {
-		return Size{}, fmt.Errorf("resolution %dx%d: height and width must be multiples of %d", height, width, step)
+		return Size{}, fmt.Errorf("%w %dx%d: height and width must be multiples of %d", ErrSize, height, width, step)
 	}
 	return Size{Height: height, Width: width, LatentHeight: height / factor, LatentWidth: width / factor}, nil
 }

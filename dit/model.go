@@ -102,27 +102,41 @@ func newModel(ref string, s *Snapshot) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := readFamily(data, s.pipelineClass())
+	pipeline, err := s.pipelineClass()
+	if err != nil {
+		return nil, err
+	}
+	f, err := readFamily(data, pipeline)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Folder(Transformer).Path(configFile), err)
 	}
 	m := &Model{ref: ref, family: f, config: data, snapshot: s}
 	if d := f.traits().Defaults; d.Unmasked { // all prompts are as long, padding included, as the tokenizer says
-		m.own.textTokens = min(d.TextTokens, s.tokenizerLength(Tokenizer2, d.TextTokens))
+		own, err := s.tokenizerLength(Tokenizer2, d.TextTokens)
+		if err != nil {
+			return nil, err
+		}
+		m.own.textTokens = min(d.TextTokens, own)
 	}
 	return m, nil
 }
 
 // pipelineClass is the class that model_index.json names. Without the file it is empty.
-func (s *Snapshot) pipelineClass() string {
+func (s *Snapshot) pipelineClass() (string, error) {
 	var index struct {
 		Class string `json:"_class_name"`
 	}
-	data, err := s.src.ReadFile(modelIndexFile, hfconfig.MaxSize)
-	if err != nil || hfconfig.Decode(data, &index) != nil {
-		return ""
+	if s.bare || !s.src.Exists(modelIndexFile) {
+		return "", nil
 	}
-	return index.Class
+	data, err := s.src.ReadFile(modelIndexFile, hfconfig.MaxSize)
+	if err != nil {
+		return "", err
+	}
+	if err := hfconfig.Decode(data, &index); err != nil {
+		return "", fmt.Errorf("%s: %w", s.src.Path(modelIndexFile), err)
+	}
+	return index.Class, nil
 }
 
 // openRandom opens a released architecture with generated weights.

@@ -2,10 +2,9 @@ package dit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"math"
 	"slices"
 	"strings"
 
@@ -17,6 +16,9 @@ import (
 
 // maxVocabularyFile bounds a tokenizer's file; T5's spiece.model has 0.8 MB, a CLIP's tokenizer.json 2.2 MB.
 const maxVocabularyFile = 64 << 20
+
+// maxTokenizerConfig bounds tokenizer_config.json, which lists T5's hundred extra tokens in 21 kB.
+const maxTokenizerConfig = 256 << 10
 
 // The files of tokenizers.
 const (
@@ -111,7 +113,11 @@ func (e *PromptEncoder) openCLIP(s *Snapshot, width int) (err error) {
 	if e.pairs, err = openBPE(s, Tokenizer); err != nil {
 		return err
 	}
-	e.pooledFrom = min(cfg.Positions, s.tokenizerLength(Tokenizer, cfg.Positions))
+	own, err := s.tokenizerLength(Tokenizer, cfg.Positions)
+	if err != nil {
+		return err
+	}
+	e.pooledFrom = min(cfg.Positions, own)
 	return e.clip.checkVocabulary(s.Folder(Tokenizer).Path(""), e.pairs.VocabSize())
 }
 
@@ -144,20 +150,31 @@ func openBPE(s *Snapshot, part Part) (*tokenizer.BPE, error) {
 	return b, nil
 }
 
-// tokenizerLength is the model_max_length of a tokenizer, or otherwise where the file or the key is missing, or the value is transformers' mark
-// for no limit, which fits no integer.
-func (s *Snapshot) tokenizerLength(part Part, otherwise int) int {
+// tokenizerLength is the model_max_length of a tokenizer, or otherwise where the file or the key is missing, or the value is larger than any limit, as
+// transformers' mark for none (1e30) is.
+func (s *Snapshot) tokenizerLength(part Part, otherwise int) (int, error) {
+	if !s.Has(part, tokenizerConfigFile) {
+		return otherwise, nil
+	}
 	var config struct {
-		Length json.Number `json:"model_max_length"`
+		Length *float64 `json:"model_max_length"`
 	}
-	data, err := s.ReadFile(part, tokenizerConfigFile, hfconfig.MaxSize)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && hfconfig.Decode(data, &config) != nil {
-		return otherwise
+	data, err := s.ReadFile(part, tokenizerConfigFile, maxTokenizerConfig)
+	if err != nil {
+		return 0, err
 	}
-	if n, err := config.Length.Int64(); err == nil && n >= 2 && n <= maxRows {
-		return int(n)
+	where := s.Folder(part).Path(tokenizerConfigFile)
+	if err := hfconfig.Decode(data, &config); err != nil {
+		return 0, fmt.Errorf("%s: %w", where, err)
 	}
-	return otherwise
+	switch n := config.Length; {
+	case n == nil || *n > maxRows:
+		return otherwise, nil
+	case *n < 2 || *n != math.Trunc(*n):
+		return 0, fmt.Errorf("%s: key \"model_max_length\": %g is out of range: a whole number from 2 up", where, *n)
+	default:
+		return int(*n), nil
+	}
 }
 
 // Tokenize cleans a prompt as the model's pipeline does (PixArt: lower case, no outer spaces) and returns its ids for T5, cut to the model's limit, end

@@ -152,7 +152,7 @@ func (t *task) complete(blocks int) error {
 	}
 	t.size, err = bench.SizeOf(t.model, t.resolution.height, t.resolution.width)
 	switch {
-	case err != nil && t.resolution != (pixels{}):
+	case errors.Is(err, bench.ErrSize) && t.resolution != (pixels{}):
 		return usageError("%s: --%s: %w", t.command, flagResolution, err)
 	case err != nil:
 		return badModel(err)

@@ -146,7 +146,7 @@ func describeModel(m *dit.Model) (*modelReport, error) {
 func partFile(part dit.Part) []string {
 	switch part {
 	case dit.Tokenizer, dit.Tokenizer2:
-		return []string{"spiece.model", "vocab.json"}
+		return []string{"spiece.model", "vocab.json", "tokenizer.json"}
 	case dit.Scheduler:
 		return []string{"scheduler_config.json"}
 	}

@@ -111,14 +111,25 @@ func badModel(err error) error {
 	return badInput(err)
 }
 
+// negativeIsRead refuses a negative prompt that nothing would read.
+func negativeIsRead(command, negative string, d dit.Defaults, guidance float64) error {
+	switch {
+	case negative == "" || d.Guided(guidance):
+		return nil
+	case d.Guiding == dit.ClassifierFree:
+		return usageError("%s: --negative: with a guidance of %g nothing is moved away from it: use a --%s above 1, or leave it out", command, guidance, flagGuidance)
+	}
+	return usageError("%s: --negative: the model's guidance takes no negative prompt: leave it out", command)
+}
+
 // pictureSize resolves --resolution for a session that makes pictures, and checks it.
 func (o *options) pictureSize(s *session) (pixels, error) {
 	size := o.resolution
+	f, err := s.PixelFactor()
+	if err != nil {
+		return size, badModel(err)
+	}
 	if size == (pixels{}) {
-		f, err := s.PixelFactor()
-		if err != nil {
-			return size, badModel(err)
-		}
 		n := s.Model.Defaults().LatentSize * f
 		size = pixels{n, n}
 	}

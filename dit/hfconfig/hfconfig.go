@@ -94,10 +94,14 @@ func describe(err error) error {
 		if len(found) > 40 {
 			found = found[:37] + "..."
 		}
-		if te.Field != "" {
-			return fmt.Errorf("key %q: found a %s, want %s", te.Field, found, want)
+		article := "a"
+		if found == "array" || found == "object" {
+			article = "an"
 		}
-		return fmt.Errorf("found a %s, want %s", found, want)
+		if te.Field != "" {
+			return fmt.Errorf("key %q: found %s %s, want %s", te.Field, article, found, want)
+		}
+		return fmt.Errorf("found %s %s, want %s", article, found, want)
 	case errors.As(err, &se):
 		return fmt.Errorf("not JSON: %v", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -67,6 +68,9 @@ func NewBPE(vocab, merges []byte) (*BPE, error) {
 	b, err := newBPE(ids, rules)
 	if err != nil {
 		return nil, fmt.Errorf("vocab.json and merges.txt: %w", err)
+	}
+	if len(rules) == 0 {
+		return nil, errors.New("merges.txt: it has no merges: the file is empty or cut short")
 	}
 	return b, nil
 }

@@ -87,6 +87,7 @@ func TestBadBPE(t *testing.T) {
 		{"out of range", `{"a": 5000000}`, ""},
 		{"line 2", "{" + marks + "}", "#version: 0.2\nab\n"},
 		{"line 1", "{" + marks + "}", "a b c\n"},
+		{"no merges", "{" + marks + "}", "#version: 0.2\n"},
 		{"merge 0", "{" + marks + "}", "a b\n"},
 		{"lacks \"ab\"", "{" + marks + `, "a": 2, "b": 3}`, "a b\n"},
 	} {
