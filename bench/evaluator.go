@@ -77,15 +77,10 @@ func NewEvaluator(ctx context.Context, p *dit.Pipeline, cfg EvaluatorConfig) (*E
 	if e.uncached, err = schedule.New(p.Model.Shape(cfg.Steps)); err != nil {
 		return nil, err
 	}
-	all, err := p.Encode(ctx, append([]string{cfg.Negative}, cfg.Prompts...))
-	if err != nil {
+	if e.prompts, e.negative, err = p.EncodeGuided(ctx, cfg.Guidance, cfg.Negative, cfg.Prompts); err != nil {
 		return nil, err
 	}
-	e.negative, e.prompts = all[:1], all[1:]
-	if !p.Model.Guided(cfg.Guidance) {
-		e.negative = nil
-	}
-	for _, prompt := range all {
+	for _, prompt := range slices.Concat(e.negative, e.prompts) {
 		e.tokens = max(e.tokens, prompt.Tokens)
 	}
 	return e, nil

@@ -105,6 +105,20 @@ func (p *Pipeline) Encode(ctx context.Context, prompts []string) ([]Prompt, erro
 	return out, errors.Join(err, e.Close())
 }
 
+// EncodeGuided encodes the prompts of a run with a guidance scale. negatives is the negative prompt alone, or nil where no row of the run would read it
+// (see Model.Guided): in FLUX, whose encoders are slow to run on a CPU, ever.
+func (p *Pipeline) EncodeGuided(ctx context.Context, guidance float64, negative string, texts []string) (prompts, negatives []Prompt, err error) {
+	if !p.Model.Guided(guidance) {
+		prompts, err = p.Encode(ctx, texts)
+		return prompts, nil, err
+	}
+	all, err := p.Encode(ctx, append([]string{negative}, texts...))
+	if err != nil {
+		return nil, nil, err
+	}
+	return all[1:], all[:1], nil
+}
+
 // images is the decoder, opened on first use.
 func (p *Pipeline) images() (*ImageDecoder, error) {
 	p.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -71,8 +72,11 @@ func (t *task) readInputs(c *cli.Context) (*promptInputs, error) {
 
 // encode makes the tensors: embeddings of the prompts, and the noise of seeds S, S+1, ... image by image, as generate does.
 func (t *task) encode(c *cli.Context, in *promptInputs) ([]dit.IOTensor, error) {
-	texts := append([]string{in.negative}, in.prompts...)
+	texts := append(slices.Clone(in.prompts), in.negative)
 	if err := t.warnCut(environmentOf(c), t.opened, texts); err != nil {
+		return nil, err
+	}
+	if err := negativeIsRead(t.command, in.negative, t.model.Defaults(), t.guidance); err != nil {
 		return nil, err
 	}
 	s, err := t.openSession(t.opened)
@@ -80,12 +84,12 @@ func (t *task) encode(c *cli.Context, in *promptInputs) ([]dit.IOTensor, error) 
 		return nil, err
 	}
 	defer s.Close()
-	encoded, err := s.Encode(c.Context, texts)
+	encoded, negatives, err := s.EncodeGuided(c.Context, t.guidance, in.negative, in.prompts)
 	if err != nil {
 		return nil, badModel(err)
 	}
 	unmasked := t.model.Defaults().Unmasked
-	for i, p := range encoded {
+	for i, p := range append(slices.Clone(encoded), negatives...) {
 		if unmasked && p.Tokens != t.textTokens {
 			return nil, usageError("%s: --%s: the model attends to padding, and prompts are padded to %d tokens: leave it out", t.command, flagTextTokens, p.Tokens)
 		}
@@ -94,7 +98,7 @@ func (t *task) encode(c *cli.Context, in *promptInputs) ([]dit.IOTensor, error) 
 		}
 	}
 	batch := dit.Inputs{Latents: t.model.Noise(t.seeds(), t.size.LatentHeight, t.size.LatentWidth), Height: t.size.LatentHeight, Width: t.size.LatentWidth,
-		Prompts: encoded[1:], Negative: encoded[:1]}
+		Prompts: encoded, Negative: negatives}
 	return t.model.IOTensors(batch, t.sizes(), t.model.Guided(t.guidance))
 }
 

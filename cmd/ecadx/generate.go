@@ -131,6 +131,9 @@ func (g *generation) run(c *cli.Context) error {
 		return err
 	}
 	defer s.Close()
+	if err := negativeIsRead(g.command, g.negative, m.Defaults(), s.guidance); err != nil {
+		return err
+	}
 	size, err := g.pictureSize(s)
 	if err != nil {
 		return err
@@ -139,20 +142,20 @@ func (g *generation) run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	texts := []string{g.negative}
-	for _, p := range g.prompts {
-		texts = append(texts, p.Text)
+	texts := make([]string, len(g.prompts))
+	for i, p := range g.prompts {
+		texts[i] = p.Text
 	}
-	if err := g.warnCut(g.env, m, texts); err != nil {
+	if err := g.warnCut(g.env, m, append([]string{g.negative}, texts...)); err != nil {
 		return err
 	}
-	encoded, err := s.Encode(c.Context, texts)
+	encoded, negatives, err := s.EncodeGuided(c.Context, s.guidance, g.negative, texts)
 	if err != nil {
 		return badModel(err)
 	}
 	report := &generatedReport{Images: make([]generatedImage, len(files)), Model: g.model, Device: s.deviceName(), DType: s.DType.String(), Resolution: size.String(),
 		Steps: g.steps, Guidance: s.guidance, Schedule: ref.ref, ScheduleHash: ref.schedule.Hash()}
-	plan := picturePlan{size: size, steps: g.steps, guidance: s.guidance, negative: encoded[0], schedules: []*schedule.Schedule{ref.schedule}}
+	plan := picturePlan{size: size, steps: g.steps, guidance: s.guidance, negative: negatives, schedules: []*schedule.Schedule{ref.schedule}}
 	if g.compare {
 		none, err := schedule.New(ref.schedule.Shape())
 		if err != nil {
@@ -161,7 +164,7 @@ func (g *generation) run(c *cli.Context) error {
 		plan.schedules, plan.timing = append(plan.schedules, none), compared
 	}
 	for i := range files {
-		plan.prompts = append(plan.prompts, encoded[1+i/g.images])
+		plan.prompts = append(plan.prompts, encoded[i/g.images])
 		plan.seeds = append(plan.seeds, g.seed+int64(i%g.images))
 	}
 	plan.progress = g.newProgress(g.env, "generate", "steps", s.batches(len(files))*g.steps*len(plan.schedules))

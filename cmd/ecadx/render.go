@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"image"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ type picturePlan struct {
 	guidance  float64
 	prompts   []dit.Prompt // one per job
 	seeds     []int64      // one per job
-	negative  dit.Prompt
+	negative  []dit.Prompt // one, or none where guidance does not ask for it
 	schedules []*schedule.Schedule
 	timing    timing
 	progress  *progress // counts steps
@@ -58,8 +59,8 @@ func (s *session) makePictures(ctx context.Context, plan picturePlan, use func(j
 	if n := len(s.Workers); n > 1 {
 		r.batch = min(maxPictureBatch, (len(plan.prompts)+n-1)/n)
 	}
-	tokens := plan.negative.Tokens
-	for _, p := range plan.prompts {
+	tokens := 0
+	for _, p := range slices.Concat(plan.negative, plan.prompts) {
 		tokens = max(tokens, p.Tokens)
 	}
 	r.options = dit.DenoiseOptions{
@@ -128,10 +129,7 @@ func (r *rendering) one(ctx context.Context, w *dit.Worker, from int) error {
 	}
 	defer loop.Release()
 	n := min(r.batch, len(r.plan.prompts)-from)
-	in := dit.Inputs{Height: r.height, Width: r.width}
-	if r.Model.Guided(r.plan.guidance) {
-		in.Negative = []dit.Prompt{r.plan.negative}
-	}
+	in := dit.Inputs{Height: r.height, Width: r.width, Negative: r.plan.negative}
 	if r.Model.Defaults().Micro {
 		in.Conditions = []dit.MicroCondition{dit.SizeCondition(r.plan.size.height, r.plan.size.width)}
 	}

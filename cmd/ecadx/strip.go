@@ -119,16 +119,15 @@ func (p *searchPlan) drawStrip(ctx context.Context, st *study.Study, f *study.Fr
 		first, prompts = 0, p.prompts
 	}
 	prompts = prompts[:min(len(prompts), stripPrompts)]
-	texts := []string{p.cfg.Prompts.Negative}
 	var rows []string
 	for _, q := range prompts {
-		texts, rows = append(texts, q.Text), append(rows, q.Text)
+		rows = append(rows, q.Text)
 	}
-	encoded, err := p.session.Encode(ctx, texts)
+	encoded, negatives, err := p.session.EncodeGuided(ctx, p.cfg.Model.Guidance, p.cfg.Prompts.Negative, rows)
 	if err != nil {
 		return badModel(err)
 	}
-	plan := picturePlan{size: p.size, guidance: p.cfg.Model.Guidance, negative: encoded[0], prompts: encoded[1:]}
+	plan := picturePlan{size: p.size, guidance: p.cfg.Model.Guidance, negative: negatives, prompts: encoded}
 	for i := range prompts { // the noise each prompt's first image was scored with
 		plan.seeds = append(plan.seeds, p.cfg.Prompts.NoiseSeed+int64((first+i)*p.cfg.Prompts.ImagesPerPrompt))
 	}
