@@ -49,6 +49,28 @@ func span(s *Stream, n int, mean float64) (lo, hi int) {
 	return lo, lo + length
 }
 
+// Edits of steps lean to the later ones: what differs late shares all the work before it.
+
+// lateStep is a random step of [0, n), half of the time the later of two.
+func lateStep(s *Stream, n int) int {
+	step := s.IntN(n)
+	if s.IntN(2) == 0 {
+		step = max(step, s.IntN(n))
+	}
+	return step
+}
+
+// lateSpan is a span of steps, half of the time the later of two.
+func lateSpan(s *Stream, n int, mean float64) (lo, hi int) {
+	lo, hi = span(s, n, mean)
+	if s.IntN(2) == 0 {
+		if l, h := span(s, n, mean); l > lo {
+			lo, hi = l, h
+		}
+	}
+	return lo, hi
+}
+
 // cross replaces parts of child by those of other.
 func (t tensor) cross(o Operator, child, other Genome, s *Stream) {
 	sh := t.shape
@@ -59,7 +81,7 @@ func (t tensor) cross(o Operator, child, other Genome, s *Stream) {
 		}
 		cuts := make([]int, 2+2*s.IntN(2))
 		for i := range cuts {
-			cuts[i] = 1 + s.IntN(sh.Steps) // Steps itself: to the end
+			cuts[i] = 1 + lateStep(s, sh.Steps) // Steps itself: to the end
 		}
 		slices.Sort(cuts)
 		for i := 0; i < len(cuts); i += 2 {
@@ -93,19 +115,19 @@ func (t tensor) mutate(o Operator, child Genome, s *Stream) {
 	switch o {
 	case MutateStepRun:
 		block, comp, compute := s.IntN(sh.TotalBlocks()), s.IntN(schedule.ComponentsPerBlock), s.IntN(2) == 1
-		lo, hi := span(s, sh.Steps-1, meanRun)
+		lo, hi := lateSpan(s, sh.Steps-1, meanRun)
 		for step := lo + 1; step <= hi; step++ {
 			child.Set(t.at(step, block, comp), compute)
 		}
 	case MutateBlockRun:
-		step, comp, compute := 1+s.IntN(sh.Steps-1), s.IntN(schedule.ComponentsPerBlock), s.IntN(2) == 1
+		step, comp, compute := 1+lateStep(s, sh.Steps-1), s.IntN(schedule.ComponentsPerBlock), s.IntN(2) == 1
 		lo, hi := span(s, sh.TotalBlocks(), meanRun)
 		for block := lo; block < hi; block++ {
 			child.Set(t.at(step, block, comp), compute)
 		}
 	case MutateBlock:
 		block, compute := s.IntN(sh.TotalBlocks()), s.IntN(2) == 1
-		lo, hi := span(s, sh.Steps-1, meanRun)
+		lo, hi := lateSpan(s, sh.Steps-1, meanRun)
 		for step := lo + 1; step <= hi; step++ {
 			for comp := range schedule.ComponentsPerBlock {
 				child.Set(t.at(step, block, comp), compute)
@@ -142,7 +164,7 @@ func (t tensor) shift(child Genome, s *Stream) {
 	if sh.Steps < 3 {
 		return
 	}
-	step, comp := 1+s.IntN(sh.Steps-2), s.IntN(schedule.ComponentsPerBlock)
+	step, comp := 1+lateStep(s, sh.Steps-2), s.IntN(schedule.ComponentsPerBlock)
 	lo, hi := span(s, sh.TotalBlocks(), meanRun)
 	for block := lo; block < hi; block++ {
 		x, y := t.at(step, block, comp), t.at(step+1, block, comp)

@@ -20,6 +20,7 @@ const (
 	PurposeSurvival  Purpose = 6 // the order of equally crowded individuals
 	PurposeBootstrap Purpose = 7 // resampling of prompts for confidence intervals
 	PurposeChild     Purpose = 8 // how a child of mode ecadx is made
+	PurposeFocus     Purpose = 9 // which numbers of steps the children of a generation of mode ecadx run
 )
 
 // Stream is a sequence of random numbers that depends on nothing but the arguments of NewStream. It runs PCG-DXSM

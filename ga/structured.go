@@ -19,6 +19,7 @@ type Structured struct {
 	shape schedule.Shape
 	cfg   StructuredConfig
 	steps []int // that a schedule may run, descending; the first is the shape's
+	focus []int // those that the children of the generation at work run; nil: any
 
 	credits  credits
 	elite    []Individual // the front of all time by ascending cost
@@ -160,6 +161,7 @@ func (a *Structured) Ask(generation int, population []Individual) []Genome {
 		return nil
 	}
 	want, factor := a.cfg.Offspring, 1
+	a.narrow(generation)
 	if a.screen != nil && a.screen.trusted() {
 		factor = a.cfg.Surrogate
 	}
@@ -232,7 +234,7 @@ func (a *Structured) allowed(g Genome) bool {
 // child makes one child in canonical form.
 func (a *Structured) child(generation, round, index int, population []Individual) (Genome, origin) {
 	s := NewStream(a.cfg.Seed, generation, PurposeChild, round, index)
-	first := a.parent(population, s)
+	first := a.focused(population, s)
 	child, how := first.Genome.Clone(), origin{predicted: math.NaN(), parents: a.roots(nil, first.Genome)}
 	if a.cfg.Flat {
 		if s.Float64() < a.cfg.CrossoverProb {
@@ -256,15 +258,59 @@ func (a *Structured) child(generation, round, index int, population []Individual
 		for more := true; more; more = s.Float64() < 0.3 {
 			o := a.credits.pick(crossovers, a.operators(), s)
 			if o == MutateSteps {
-				child = retimed(a.shape, child, a.otherSteps(stepsOf(a.shape, child), s)).Clone()
+				child = a.withSteps(child, a.otherSteps(stepsOf(a.shape, child), s))
 			} else {
 				a.tensor(child).mutate(o, child, s)
 			}
 			how.mutations = append(how.mutations, o)
 		}
 	}
+	if !a.runs(child) {
+		child = a.withSteps(child, a.focus[s.IntN(len(a.focus))])
+	}
 	return a.canonical(child), how
 }
+
+// focusSteps is how many numbers of steps the children of one generation run. Schedules share work as far as their steps are the same from the
+// first, which those of different numbers of steps never are: children spread over all of them would share little.
+const focusSteps = 2
+
+// narrow chooses the focus of a generation: numbers of steps that are often on the front of all time are chosen more often.
+func (a *Structured) narrow(generation int) {
+	a.focus = nil
+	if len(a.steps) <= focusSteps || a.cfg.Flat {
+		return
+	}
+	weight := make([]float64, len(a.steps))
+	for i := range weight {
+		weight[i] = 1
+	}
+	for _, e := range a.elite {
+		if i := slices.Index(a.steps, stepsOf(a.shape, e.Genome)); i >= 0 {
+			weight[i]++
+		}
+	}
+	s := NewStream(a.cfg.Seed, generation, PurposeFocus, 0, 0)
+	for range focusSteps {
+		total := 0.0
+		for _, w := range weight {
+			total += w
+		}
+		u, at := s.Float64()*total, 0
+		for u -= weight[0]; u >= 0 && at+1 < len(weight); u -= weight[at] {
+			at++
+		}
+		a.focus, weight[at] = append(a.focus, a.steps[at]), 0
+	}
+}
+
+// runs reports whether a genome has a number of steps of the focus.
+func (a *Structured) runs(g Genome) bool {
+	return len(a.focus) == 0 || slices.Contains(a.focus, stepsOf(a.shape, g))
+}
+
+// withSteps is a genome of its own, carried over to a number of steps.
+func (a *Structured) withSteps(g Genome, steps int) Genome { return retimed(a.shape, g, steps).Clone() }
 
 // tensor is what a genome's operators work on.
 func (a *Structured) tensor(g Genome) tensor {
@@ -281,8 +327,11 @@ func (a *Structured) operators() Operator {
 	return numOperators
 }
 
-// otherSteps is a number of steps that is not steps: half of the time one next to it, else any.
+// otherSteps is a number of steps that is not steps: with a focus one of its; else, half of the time, one next to it, or any.
 func (a *Structured) otherSteps(steps int, s *Stream) int {
+	if others := slices.DeleteFunc(slices.Clone(a.focus), func(n int) bool { return n == steps }); len(others) > 0 {
+		return others[s.IntN(len(others))]
+	}
 	at, to := slices.Index(a.steps, steps), 0
 	if s.IntN(2) == 0 {
 		if to = at - 1 + 2*s.IntN(2); to < 0 || to >= len(a.steps) {
@@ -305,6 +354,21 @@ func (a *Structured) parent(population []Individual, s *Stream) Individual {
 	}
 	return x
 }
+
+// focused is a parent with a number of steps of the focus, unless none comes up.
+func (a *Structured) focused(population []Individual, s *Stream) Individual {
+	p := a.parent(population, s)
+	for range focusDraws {
+		if a.runs(p.Genome) {
+			break
+		}
+		p = a.parent(population, s)
+	}
+	return p
+}
+
+// focusDraws bounds how many parents are drawn until one fits the focus.
+const focusDraws = 20
 
 // mate is a partner for first: half of the time one of similar cost, since neighbours on the front share most rows (and so most of the work of
 // their evaluation), else anyone.

@@ -2,6 +2,7 @@ package ga
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 
 	"gonum.org/v1/gonum/mat"
@@ -278,7 +279,7 @@ func (a *Structured) expect(pool []Genome) []Individual {
 }
 
 // choose returns at most want genomes of the pool: every fifth whatever is predicted, of the others those that would add most to the hypervolume of
-// the front of all time if the predictions were scores. It notes the predictions, so that the next Tell can judge them.
+// the front of all time for the work of evaluating them, if the predictions were scores. It notes the predictions, so that the next Tell can judge them.
 func (a *Structured) choose(pool []Genome, want int) []Genome {
 	inds := a.expect(pool)
 	if inds == nil || len(inds) <= want {
@@ -289,31 +290,43 @@ func (a *Structured) choose(pool []Genome, want int) []Genome {
 	for _, ind := range inds[:free] {
 		chosen = append(chosen, ind.Genome)
 	}
-	best, rest := gainful(a.elite, inds[free:], want-free)
+	best, rest := a.gainful(inds[:free], inds[free:], want-free)
 	for _, ind := range append(best, prune(rest, want-free-len(best))...) {
 		chosen = append(chosen, ind.Genome)
 	}
 	return chosen
 }
 
-// gainful picks up to n individuals one by one, each the one that adds the most hypervolume to the front and those picked before; rest are the others.
-func gainful(front, from []Individual, n int) (picked, rest []Individual) {
+// gainful picks up to n individuals one by one, each the one that adds the most hypervolume to the front of all time and those picked before per unit
+// of work that it adds to evaluating them and those chosen already; rest are the others.
+func (a *Structured) gainful(chosen, from []Individual, n int) (picked, rest []Individual) {
 	ref := [2]float64{math.Inf(-1), math.Inf(-1)}
-	points := make([][]float64, 0, len(front)+n)
-	for _, list := range [2][]Individual{front, from} {
+	points := make([][]float64, 0, len(a.elite)+n)
+	for _, list := range [2][]Individual{a.elite, from} {
 		for _, ind := range list {
 			ref[0], ref[1] = max(ref[0], ind.F[0]), max(ref[1], ind.F[1])
 		}
 	}
-	for _, ind := range front {
+	for _, ind := range a.elite {
 		points = append(points, ind.F)
 	}
 	rest = slices.Clone(from)
+	shared := make([]int, len(rest)) // whole steps that evaluating rest[i] shares with what is chosen
+	share := func(with Individual) {
+		for i, ind := range rest {
+			shared[i] = max(shared[i], a.commonSteps(ind.Genome, with.Genome))
+		}
+	}
+	for _, ind := range chosen {
+		share(ind)
+	}
 	for len(picked) < n {
 		best, most := -1, 0.0
 		whole := Hypervolume(points, ref)
 		for i, ind := range rest {
-			if gain := Hypervolume(append(points, ind.F), ref) - whole; gain > most {
+			steps := stepsOf(a.shape, ind.Genome)
+			work := ind.F[1] * float64(steps-shared[i]) / float64(steps)
+			if gain := (Hypervolume(append(points, ind.F), ref) - whole) / work; gain > most {
 				best, most = i, gain
 			}
 		}
@@ -321,7 +334,23 @@ func gainful(front, from []Individual, n int) (picked, rest []Individual) {
 			break
 		}
 		picked, points = append(picked, rest[best]), append(points, rest[best].F)
-		rest = slices.Delete(rest, best, best+1)
+		rest, shared = slices.Delete(rest, best, best+1), slices.Delete(shared, best, best+1)
+		share(picked[len(picked)-1])
 	}
 	return picked, rest
+}
+
+// commonSteps is how many steps from the first two genomes have in common; 0 when they differ in the number of steps.
+func (a *Structured) commonSteps(g, o Genome) int {
+	if g.Len() != o.Len() {
+		return 0
+	}
+	n := 0
+	for i, w := range g.words {
+		if d := w ^ o.words[i]; d != 0 {
+			n = i*64 + bits.TrailingZeros64(d)
+			return n / a.shape.RowLen()
+		}
+	}
+	return stepsOf(a.shape, g)
 }

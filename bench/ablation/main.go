@@ -98,7 +98,9 @@ func run(ctx context.Context, cfg settings, state string, threads int, out files
 		if err := do(asECAD, seed, 0); err != nil {
 			return err
 		}
-		if err := do(asECADX, seed, cfg.Part*work(seed)); err != nil {
+	}
+	for seed := range cfg.Seeds {
+		if err := do(asECADX, seed, work(seed)); err != nil {
 			return err
 		}
 	}
@@ -107,11 +109,6 @@ func run(ctx context.Context, cfg settings, state string, threads int, out files
 			if err := do(v, seed, cfg.Part*work(seed)); err != nil {
 				return err
 			}
-		}
-	}
-	for seed := range cfg.Seeds { // last: the longest, and what it says is hardly in doubt
-		if err := do(asECADX, seed, work(seed)); err != nil {
-			return err
 		}
 	}
 	return r.write(out, true)

@@ -53,11 +53,11 @@ func (r *results) table() string {
 	return b.String()
 }
 
-// at is the last checkpoint whose work is at most that, the overshoot of its last generation allowed for; nil: there is none.
+// at is the last checkpoint whose work is at most that; nil: there is none.
 func (c *curve) at(work float64) *checkpoint {
 	var last *checkpoint
 	for i := range c.Points {
-		if p := &c.Points[i]; p.Work <= work || last != nil && c.budget > 0 && c.budget <= work*(1+1e-9) {
+		if p := &c.Points[i]; p.Work <= work {
 			last = p
 		}
 	}
@@ -92,7 +92,7 @@ const (
 	left, right, top, bottom  = 64, 220, 24, 48
 )
 
-var colours = []string{"#555555", "#c2410c", "#2563eb", "#16a34a", "#9333ea", "#0891b2", "#ca8a04"}
+var colours = []string{"#555555", "#c2410c", "#2563eb", "#16a34a", "#9333ea", "#0891b2", "#ca8a04", "#db2777"}
 
 // figure draws held-out hypervolume against the share of ecad's work, one line per search, the work on a logarithmic axis.
 func (r *results) figure() string {

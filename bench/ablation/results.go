@@ -49,8 +49,9 @@ type checkpoint struct {
 	Points      int     `json:"points"`
 }
 
-// shares of ecad's work at which fronts are judged; what reaches the hypervolume that ecad ends with is judged in between as well. Judging costs as
-// much as searching: there are eight times as many held-out images as searched ones.
+// shares of ecad's work at which the fronts of the two whole searches are judged; those without a part at what they run to. What
+// reaches the hypervolume that ecad ends with is judged in between as well. Judging costs as much as searching: there are eight times as many
+// held-out images as searched ones.
 var shares = []float64{0.05, 0.1, 0.25, 0.5, 1}
 
 // add judges a search.
@@ -63,7 +64,11 @@ func (r *results) add(ctx context.Context, l *lab, t *trace) error {
 	r.Runs = slices.DeleteFunc(r.Runs, func(o *curve) bool { return o.Variant == c.Variant && o.Seed == c.Seed })
 	r.Runs = append(r.Runs, c)
 	base := r.of(asECAD.Name, t.seed)
-	for _, at := range places(t, base.Work) {
+	at := shares
+	if c.budget > 0 && c.budget < base.Work {
+		at = []float64{r.Settings.Part}
+	}
+	for _, at := range places(t, base.Work, at) {
 		if err := c.judge(ctx, l, t, at); err != nil {
 			return err
 		}
@@ -94,9 +99,9 @@ func (r *results) of(name string, seed int) *curve {
 	return nil
 }
 
-// places are the marks at which a front is judged: the last before each share of the work, and the end.
-func places(t *trace, whole float64) []int {
-	var out []int
+// places are the marks at which a front is judged: the first, and the last before each share of the work.
+func places(t *trace, whole float64, shares []float64) []int {
+	out := []int{0}
 	for _, share := range shares {
 		at := 0
 		for i, m := range t.marks {
@@ -104,17 +109,11 @@ func places(t *trace, whole float64) []int {
 				at = i
 			}
 		}
-		if share*whole >= t.marks[0].work && !slices.Contains(out, at) {
-			out = append(out, at)
-		}
-	}
-	for _, at := range []int{0, len(t.marks) - 1} {
 		if !slices.Contains(out, at) {
 			out = append(out, at)
 		}
 	}
-	slices.Sort(out)
-	return out
+	return out // ascending, as the shares are
 }
 
 // refine judges marks between the last checkpoint below the target and the first that reaches it, by bisection.
