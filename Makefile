@@ -89,16 +89,16 @@ gpu-bundle: cuda emulate ## build/gpu-bundle: copy it to a machine with a GPU an
 	@cmake --build $(BUILD)/cuda -j $(JOBS)
 	@cmake --build $(BUILD)/cuda -j $(JOBS) --target ecad_probe
 	@cmake --build $(BUILD)/emulate -j $(JOBS) --target ecad_probe
-	@rm -rf $(BUNDLE) && mkdir -p $(BUNDLE)/bin $(BUNDLE)/lib $(BUNDLE)/tests $(BUNDLE)/torch
+	@rm -rf $(BUNDLE) && mkdir -p $(BUNDLE)/bin $(BUNDLE)/tests $(BUNDLE)/torch
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BUNDLE)/bin/gpucheck ./bench/gpucheck
 	$(CUDA_GO) build -trimpath -tags cuda -ldflags '-s -w $(GO_LDFLAGS)' -o $(BUNDLE)/bin/ecadx ./cmd/ecadx
 	$(CUDA_GO) test -c -trimpath -tags cuda -ldflags '-s -w' -o $(BUNDLE)/tests/one_process.test ./bench
 	@cp $(BUILD)/cuda/kernels/tests/test_cuda_* $(BUILD)/cuda/kernels/tests/cuda_race $(BUILD)/cuda/kernels/tests/cuda_bench $(BUNDLE)/tests/
-	@cp bench/gpucheck/torch_peer.py bench/baseline/peer.py $(BUNDLE)/torch/
+	@cp bench/gpucheck/torch_peer.py bench/gpucheck/torch_pixart.py bench/baseline/peer.py $(BUNDLE)/torch/
 	@cp $(BUILD)/cuda/kernels/cuda/probe/ecad_probe $(BUNDLE)/tests/
 	@$(BUILD)/emulate/kernels/cuda/probe/ecad_probe --record $(BUNDLE)/probes.expected
 	@strip $(BUNDLE)/tests/*
-	@for library in $$(ldd $(BUNDLE)/bin/ecadx $(BUNDLE)/tests/cuda_race | awk '$$1 ~ /^lib(dnnl|gomp|stdc|gcc)/ { print $$3 }' | sort -u); do cp $$library $(BUNDLE)/lib/; done
+	@sh scripts/bundle-libraries.sh $(BUNDLE)
 	@cp scripts/check.sh $(BUNDLE)/
 	@$(BUNDLE)/bin/gpucheck prepare $(abspath $(BUNDLE))
 	@$(BUNDLE)/bin/gpucheck pack $(abspath $(BUNDLE))

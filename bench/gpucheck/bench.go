@@ -2,8 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 )
 
@@ -19,19 +19,20 @@ func (p *peaks) tflops() float64 { return max(p.WGMMA, p.MMA) }
 
 // measurePeaks times products that never leave registers, and copies.
 func (c *checker) measurePeaks(r *result) {
-	out, code, err := c.command(filepath.Join(c.dir, "tests", "ecad_probe"), "--peaks")
-	if err != nil || code != 0 {
-		r.fail("ecad_probe --peaks: exit code %d, %v: %s", code, err, lastLine(out))
+	o := c.command(c.test("ecad_probe"), "--peaks")
+	if o.err != nil || o.code != 0 {
+		r.fail("ecad_probe --peaks: exit code %d, %v: %s", o.code, o.err, o.last())
 		return
 	}
+	line := lastLine(o.stdout)
 	p := &peaks{}
-	if err := json.Unmarshal([]byte(lastLine(out)), p); err != nil || p.MMA <= 0 || p.CopyGBs <= 0 {
-		r.fail("ecad_probe --peaks: %v: %s", err, lastLine(out))
+	if err := json.Unmarshal([]byte(line), p); err != nil || p.MMA <= 0 || p.CopyGBs <= 0 {
+		r.fail("ecad_probe --peaks: %v: %s", err, line)
 		return
 	}
 	c.peaks = p
 	r.Passed++
-	r.Data = json.RawMessage(lastLine(out))
+	r.Data = json.RawMessage(line)
 	r.note("wgmma %.0f TFLOP/s, mma.sync %.0f TFLOP/s, copy %.0f GB/s", p.WGMMA, p.MMA, p.CopyGBs)
 }
 
@@ -46,17 +47,8 @@ type opTime struct {
 	Aim    float64 `json:"aim,omitempty"`   // for the share
 }
 
-// aims are the shares of measured peaks that ops at these shapes are built for: products of 4096 rows or more and joint attention of the device's matrix speed, chains
-// of its copies.
-var aims = []struct {
-	op, shape string
-	share     float64
-}{
-	{"linear", "pixart-1024", 0.84}, {"linear", "flux-1024", 0.84}, {"attention", "flux-1024 joint", 0.70}, {"attention", "pixart-1024 self", 0.50}, {"chain", "", 0.85},
-}
-
 func aimOf(t opTime) float64 {
-	for _, a := range aims {
+	for _, a := range opAims {
 		if t.Op == a.op && strings.HasPrefix(t.Shape, a.shape) {
 			return a.share
 		}
@@ -78,18 +70,14 @@ func (p *peaks) share(t opTime) float64 {
 // ops times single ops; gemm: ecad or cublaslt.
 func (c *checker) ops(gemm string) func(*result) {
 	return func(r *result) {
-		out, code, err := c.command(filepath.Join(c.dir, "tests", "cuda_bench"), gemm)
-		if code == exitSkipped {
-			r.skip("%s", lastLine(out))
+		o := c.command(c.test("cuda_bench"), gemm)
+		if o.code == exitSkipped {
+			r.skip("%s", o.last())
 			return
 		}
-		var times []opTime
-		if err == nil && code == 0 {
-			err = json.Unmarshal([]byte(out), &times)
-		}
-		if err != nil || code != 0 || len(times) == 0 {
-			r.fail("cuda_bench %s: exit code %d, %v: %s", gemm, code, err, lastLine(out))
-			return
+		times, err := opTimes(o)
+		if err != nil {
+			r.fail("cuda_bench %s: exit code %d, %v: %s", gemm, o.code, err, o.last()) // what it measured before that counts
 		}
 		for i := range times {
 			t := &times[i]
@@ -102,6 +90,32 @@ func (c *checker) ops(gemm string) func(*result) {
 		r.Passed = len(times)
 		r.Data, _ = json.Marshal(times)
 	}
+}
+
+// opTimes reads the array that cuda_bench prints, as far as it got.
+func opTimes(o output) ([]opTime, error) {
+	var times []opTime
+	d := json.NewDecoder(strings.NewReader(o.stdout))
+	if _, err := d.Token(); err != nil {
+		return nil, errors.Join(o.err, err)
+	}
+	for d.More() {
+		var t opTime
+		if err := d.Decode(&t); err != nil {
+			return times, errors.Join(o.err, err)
+		}
+		times = append(times, t)
+	}
+	_, err := d.Token()
+	switch {
+	case o.err != nil || err != nil:
+		return times, errors.Join(o.err, err)
+	case o.code != 0:
+		return times, errors.New("it failed")
+	case len(times) == 0:
+		return nil, errors.New("it measured nothing")
+	}
+	return times, nil
 }
 
 func (c *checker) describe(t opTime) string {
@@ -146,11 +160,14 @@ type spread struct {
 	Median float64 `json:"median"`
 }
 
-// bench measures a model; name is what its step is remembered by. Its JSON goes into check.json as it is. optional: text of an error for which it is skipped.
-func (c *checker) bench(name, model, optional string, args ...string) func(*result) {
+// noCublasLt is what ecadx says where the library is missing.
+const noCublasLt = "cuBLASLt is not found"
+
+// bench measures a model; name is what others remember it by. Its JSON goes into check.json as it is.
+func (c *checker) bench(name, model string, args ...string) func(*result) {
 	return func(r *result) {
 		out, err := c.ecadx(append([]string{"bench", "--json", "--quiet", "--transformer-only", "--model", model, "--device", "cuda", "--dtype", "bfloat16"}, args...)...)
-		if err != nil && optional != "" && strings.Contains(err.Error(), optional) {
+		if err != nil && strings.Contains(err.Error(), noCublasLt) {
 			r.skip("%v", err)
 			return
 		}
@@ -165,7 +182,10 @@ func (c *checker) bench(name, model, optional string, args ...string) func(*resu
 		}
 		r.Passed++
 		r.Data = json.RawMessage(out)
-		c.steps[name] = b.Step.Median
+		if c.models == nil {
+			c.models = map[string]*modelBench{}
+		}
+		c.models[name] = b
 		r.note("guided step %.3f ms; run %.2f ms, uncached %.2f ms: %.2f times as fast with %.2f times less work (%.2f of what was saved)", b.Step.Median, b.Run, b.Uncached, b.Speedup, b.Ratio, b.Efficiency)
 		r.note("a step that reuses everything: %.3f ms, its floor %.3f ms, ratio %.2f", b.Reuse.Step.Median, b.Reuse.Floor.Median, b.Reuse.Ratio)
 		c.noteComponents(r, b)
@@ -204,9 +224,12 @@ func (c *checker) noteComponents(r *result, b *modelBench) {
 	}
 }
 
-// compareSteps says how much longer a step took that was measured in another way.
-func (c *checker) compareSteps(r *result, name, other, what string) {
-	if ours, theirs := c.steps[name], c.steps[other]; ours > 0 && theirs > 0 {
-		r.note("%s: %.3f ms against %.3f ms, %.2f times", what, theirs, ours, theirs/ours)
+// against benches the model of section pixart-256 in another way, and says how much longer a step took.
+func (c *checker) against(what, name, model string, args ...string) func(*result) {
+	return func(r *result) {
+		c.bench(name, model, args...)(r)
+		if ours, theirs := c.models["pixart-256"], c.models[name]; ours != nil && theirs != nil && ours.Step.Median > 0 {
+			r.note("%s: %.3f ms against %.3f ms, %.2f times", what, theirs.Step.Median, ours.Step.Median, theirs.Step.Median/ours.Step.Median)
+		}
 	}
 }

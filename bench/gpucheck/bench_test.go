@@ -22,12 +22,16 @@ func bundleOf(t *testing.T, scripts map[string]string) *checker {
 			t.Fatal(err)
 		}
 	}
-	return &checker{dir: dir, end: time.Now().Add(time.Minute), steps: map[string]float64{}}
+	runner, err := newRunner(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &checker{dir: dir, runner: runner, inside: os.Environ(), outside: os.Environ(), end: time.Now().Add(time.Minute)}
 }
 
 func expect(t *testing.T, c *checker, name string, do func(*result), want status, texts ...string) *result {
 	t.Helper()
-	c.section(name, do)
+	c.section(section{name, 20 * time.Second, do})
 	r := c.results[len(c.results)-1]
 	all := strings.Join(r.Details, "\n")
 	if r.Status != want {
@@ -59,9 +63,10 @@ echo '[{"op":"linear","shape":"flux-1024 qkv","us":300,"tflops":700,"gb_per_s":4
 	if err := json.Unmarshal(r.Data, &times); err != nil || len(times) != 2 || times[0].Share != 0.875 {
 		t.Errorf("check.json would hold %s: %v", r.Data, err)
 	}
-	expect(t, c, "model", c.bench("pixart-256", "m", ""), pass, "guided step 2.000 ms", "2.00 times as fast with 2.50 times less work", "attn1 of 2 blocks: computed 1.000 ms, reused 0.0200 ms, 400.0 TFLOP/s, 2000 GB/s (50 % and 50 % of peak)")
+	expect(t, c, "model", c.bench("pixart-256", "m"), pass, "guided step 2.000 ms", "2.00 times as fast with 2.50 times less work", "attn1 of 2 blocks: computed 1.000 ms, reused 0.0200 ms, 400.0 TFLOP/s, 2000 GB/s (50 % and 50 % of peak)")
 	expect(t, c, "ops, cuBLASLt", c.ops("cublaslt"), skip, "cuBLASLt is not found")
-	expect(t, c, "model, cuBLASLt", c.bench("x", "m", "cuBLASLt is not found", "--gemm", "cublaslt"), skip, "cuBLASLt is not found")
+	expect(t, c, "model, cuBLASLt", c.bench("x", "m", "--gemm", "cublaslt"), skip, "cuBLASLt is not found")
+	expect(t, c, "no graphs", c.against("a step without graphs", "y", "m"), pass, "a step without graphs: 2.000 ms against 2.000 ms, 1.00 times")
 	if text := c.describeTorch(torchLine{"compiled", "pixart-256", 3}); !strings.Contains(text, "ours 2.000 ms: 1.50 times as fast") {
 		t.Error(text)
 	}
@@ -80,6 +85,6 @@ func TestBenchmarkSectionsFail(t *testing.T) {
 	})
 	expect(t, c, "peaks", c.measurePeaks, fail, "sum 3 is not")
 	expect(t, c, "ops", c.ops("ecad"), fail)
-	expect(t, c, "model", c.bench("x", "m", "cuBLASLt is not found"), fail, "out of memory")
+	expect(t, c, "model", c.bench("x", "m"), fail, "out of memory")
 	expect(t, c, "one process", c.oneProcess, fail, "--- FAIL: TestB")
 }

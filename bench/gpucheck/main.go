@@ -6,8 +6,8 @@
 //	gpucheck unpack DIR    on the GPU machine, first
 //	gpucheck run DIR       on the GPU machine
 //
-// Every section prints PASS, FAIL or SKIP with counts; DIR/check.json holds all of it. Exit codes: 0 nothing failed and something passed, 1 something
-// failed, 77 everything was skipped (no GPU), 2 wrong usage.
+// Every section prints PASS, FAIL or SKIP with counts; DIR/check.json holds all of it after each of them, DIR/check.log what every program printed. Exit
+// codes: 0 nothing failed and something passed, 1 something failed, 77 everything was skipped (no GPU), 2 wrong usage.
 package main
 
 import (

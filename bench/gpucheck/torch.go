@@ -1,13 +1,12 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -28,31 +27,35 @@ func (c *checker) torch(r *result) {
 		r.skip("there is no python3")
 		return
 	}
-	if out, code, err := c.command(python, "-c", "import torch; assert torch.cuda.is_available()"); err != nil || code != 0 {
-		r.skip("python3 has no torch with CUDA: %s", lastLine(out))
+	if o := c.runner.run(time.Until(c.until), c.outside, python, "-c", "import torch; assert torch.cuda.is_available()"); o.err != nil || o.code != 0 {
+		r.skip("python3 has no torch with CUDA: %s", o.last())
 		return
 	}
-	seconds := int(min(time.Until(c.end)-5*time.Second, torchTime).Seconds())
-	out, code, err := c.command(python, filepath.Join(c.dir, "torch", "torch_peer.py"), strconv.Itoa(max(seconds, 1)))
-	lines := []torchLine{}
-	scan := bufio.NewScanner(bytes.NewReader([]byte(out)))
-	for scan.Scan() {
+	seconds := int(min(time.Until(c.until)-5*time.Second, torchTime).Seconds())
+	o := c.runner.run(time.Until(c.until), c.outside, python, filepath.Join(c.dir, "torch", "torch_peer.py"), strconv.Itoa(max(seconds, 1)))
+	for line := range strings.SplitSeq(o.stdout, "\n") {
 		var l torchLine
-		if json.Unmarshal(scan.Bytes(), &l) == nil && l.MS > 0 {
-			lines = append(lines, l)
+		if json.Unmarshal([]byte(line), &l) == nil && l.MS > 0 {
+			c.peer = append(c.peer, l)
 			r.note("%s", c.describeTorch(l))
 		}
 	}
-	r.Passed = len(lines)
-	if (err != nil || code != 0) && len(lines) == 0 {
-		r.fail("torch_peer.py: exit code %d, %v: %s", code, err, lastLine(out))
+	r.Passed = len(c.peer)
+	if o.err != nil || o.code != 0 {
+		r.note("torch_peer.py: exit code %d, %v: %s", o.code, o.err, o.last())
 	}
-	r.Data, _ = json.Marshal(lines)
+	if r.Passed == 0 {
+		r.fail("torch_peer.py measured nothing")
+	}
+	r.Data, _ = json.Marshal(c.peer)
 }
 
 func (c *checker) describeTorch(l torchLine) string {
 	text := fmt.Sprintf("%-9s %-24s %10.3f ms", l.What, l.Name, l.MS)
-	ours := c.steps[l.Name]
+	ours := 0.0
+	if b := c.models[l.Name]; b != nil {
+		ours = b.Step.Median
+	}
 	for _, o := range c.ours {
 		if o.Shape == l.Name {
 			ours = o.US / 1000

@@ -1,4 +1,5 @@
-"""PyTorch beside ours on the same GPU: attention and linears at the shapes of cuda_bench, then a guided step of diffusers' PixArt, eager and compiled.
+"""PyTorch beside ours on the same GPU: attention and linears at the shapes of cuda_bench, then a guided step of PixArt, eager and compiled: diffusers', or where
+there is none the same layers in plain PyTorch (torch_pixart.py), which the names then say.
 
     torch_peer.py SECONDS
 
@@ -53,21 +54,23 @@ def ops():
 def steps():
     try:
         import peer
+        whose = ""
     except ImportError as e:
         print(f"no diffusers: {e}", file=sys.stderr)
-        return
+        import torch_pixart as peer
+        whose = " plain"
     models = {}
     for name, resolution, samples in (("pixart-256", 256, 2), ("pixart-256 b100", 256, 200), ("pixart-1024", 1024, 2)):
         model = models.get(resolution) or models.setdefault(resolution, peer.Transformer(resolution, "bfloat16", 120))
         inputs = {k: grown(v, samples) for k, v in model.inputs.items()}
-        say("eager", name, measure(lambda: model.model(**inputs), repeat=5))
+        say("eager" + whose, name, measure(lambda: model.model(**inputs), repeat=5))
         models[name] = (model, inputs)
     for name in ("pixart-256", "pixart-1024", "pixart-256 b100"):
         if left() < 60:  # what a compilation takes
             print(f"no time to compile {name}", file=sys.stderr)
             return
         model, inputs = models[name]
-        say("compiled", name, measure(lambda: model.compiled(**inputs), repeat=5))
+        say("compiled" + whose, name, measure(lambda: model.compiled(**inputs), repeat=5))
 
 
 def grown(value, samples):
