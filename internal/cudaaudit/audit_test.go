@@ -47,6 +47,16 @@ func checkRules(t *testing.T, object string) {
 	}
 }
 
+// What fits an sm_80 need not fit an sm_86.
+func TestSharedMemoryOfABlock(t *testing.T) {
+	for arch, fits := range map[string]bool{"sm_80": true, "sm_86": false, "sm_89": false, "sm_90a": true} {
+		k := kernel{arch: arch, launch: &launch{shared: 99<<10 + 16}}
+		if got := len(k.problems()) == 0; got != fits {
+			t.Errorf("99 KiB and 16 bytes on %s: fits %v", arch, got)
+		}
+	}
+}
+
 func TestOccupancyAndRoofline(t *testing.T) {
 	k := kernel{arch: "sm_90a", registers: 168, launch: &launch{threads: 384, shared: 200 << 10, bytes: 1e6, macs: 1e8}}
 	if got := k.warps(); got != 12 {

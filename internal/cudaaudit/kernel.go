@@ -25,12 +25,12 @@ type launch struct {
 	bytes, macs     float64
 }
 
-// limits of a multiprocessor: CUDA C++ Programming Guide, table of technical specifications per compute capability.
-var limits = map[string]struct{ warps, blocks, registers, shared int }{
-	"sm_80":  {64, 32, 65536, 164 << 10},
-	"sm_86":  {48, 16, 65536, 100 << 10},
-	"sm_89":  {48, 24, 65536, 100 << 10},
-	"sm_90a": {64, 32, 65536, 228 << 10},
+// limits of a multiprocessor, and the shared memory that one block may have: CUDA C++ Programming Guide, table of technical specifications per compute capability.
+var limits = map[string]struct{ warps, blocks, registers, shared, block int }{
+	"sm_80":  {64, 32, 65536, 164 << 10, 163 << 10},
+	"sm_86":  {48, 16, 65536, 100 << 10, 99 << 10},
+	"sm_89":  {48, 24, 65536, 100 << 10, 99 << 10},
+	"sm_90a": {64, 32, 65536, 228 << 10, 227 << 10},
 }
 
 // An H200 as measured by others on random data: dense bfloat16 products and copies (reads and writes together).
@@ -93,6 +93,9 @@ func (k *kernel) problems() (list []string) {
 	}
 	if k.stack > 0 || k.spills > 0 {
 		list = append(list, fmt.Sprintf("%d bytes of stack, %d bytes of spills", k.stack, k.spills))
+	}
+	if most := limits[k.arch].block; k.launch != nil && k.launch.shared > most {
+		list = append(list, fmt.Sprintf("%d bytes of shared memory: a block has at most %d", k.launch.shared, most))
 	}
 	for _, r := range required {
 		for _, op := range r.instructions {
