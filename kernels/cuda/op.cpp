@@ -67,6 +67,7 @@ Context::~Context() {
 }
 
 Status Context::stage(void* device_memory, size_t bytes, size_t unit, const std::function<Status(size_t, size_t, void*)>& write) {
+  ECAD_TRY(poison);
   const size_t chunk = kStageBytes / unit * unit;
   if (chunk == 0) return Status(ECAD_UNSUPPORTED, text("a row of ", unit, " bytes is too long to stage"));
   size_t turn = 0;
@@ -83,6 +84,7 @@ Status Context::stage(void* device_memory, size_t bytes, size_t unit, const std:
 }
 
 Status Context::unstage(void* host, const void* device_memory, size_t bytes) {
+  ECAD_TRY(poison);
   for (size_t at = 0; at < bytes; at += kStageBytes) {
     const size_t n = std::min(kStageBytes, bytes - at);
     ECAD_TRY(fail(stream.download(stages_[0].data, static_cast<const char*>(device_memory) + at, n)));

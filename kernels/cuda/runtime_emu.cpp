@@ -1,13 +1,17 @@
-// The runtime of the emulated device: memory is the host's, a stream runs what it is given at once, a graph is the list of what was recorded.
+// The runtime of the emulated device: memory is the host's, a stream runs what it is given at once (or, in tests, when somebody waits for it: emu/device.h), a graph is
+// the list of what was recorded.
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "../core/text.h"
+#include "emu/device.h"
 #include "emu/emulator.h"
 #include "runtime.h"
 
@@ -41,20 +45,70 @@ size_t free_host(void* p) {
   return size;
 }
 
+emu::DeviceBehaviour behaviour;
+int64_t kernels_begun = 0;
+uint64_t events_ahead = 0, most_ahead = 0;
+Status broken;  // what every call returns once the device is: as in CUDA nothing mends it but a new context, here set_device
+
 // What a stream's impl_ is: launches come through it too.
 struct Recorder final : emu::Queue {
   std::unique_ptr<Work> recording;  // while capturing
+  std::deque<std::function<Status()>> waiting;
+  uint64_t given = 0, done = 0;     // pieces of work; given - done are waiting
+
+  Recorder() {
+    const std::lock_guard<std::mutex> lock(all_mutex);
+    all.push_back(this);
+  }
+  ~Recorder() override {
+    (void)finish(given);
+    const std::lock_guard<std::mutex> lock(all_mutex);
+    all.erase(std::find(all.begin(), all.end(), this));
+  }
+  static inline std::mutex all_mutex;
+  static inline std::vector<Recorder*> all;
+  static void finish_all() {
+    if (!behaviour.late) return;
+    const std::lock_guard<std::mutex> lock(all_mutex);
+    for (Recorder* r : all) (void)r->finish(r->given);
+  }
+
   Status enqueue(const KernelEntry& kernel, const LaunchShape& shape, const void* params, size_t bytes) override {
-    if (recording == nullptr) return launch_kernel(nullptr, kernel, shape, params, bytes);
+    if (recording == nullptr && !behaviour.late) return submit([&] { return begin(kernel, shape, params, bytes); });
     const auto* from = static_cast<const char*>(params);
     // what operator new gives is aligned for 16 bytes; tensor maps in parameters need 128
     std::shared_ptr<char> copy(static_cast<char*>(allocate_host(bytes, 0)), [](char* p) { free_host(p); });
     std::copy(from, from + bytes, copy.get());
-    return submit([=] { return launch_kernel(nullptr, kernel, shape, copy.get(), bytes); });
+    return submit([=] { return begin(kernel, shape, copy.get(), bytes); });
   }
+  // An error of work that is done late is that of whoever waits for it, and of everybody after.
   Status submit(std::function<Status()> work) {
-    if (recording == nullptr) return work();
-    recording->push_back(std::move(work));
+    ECAD_TRY(broken);
+    if (recording != nullptr) {
+      recording->push_back(std::move(work));
+      return Status::ok();
+    }
+    if (!behaviour.late) return work();
+    waiting.push_back(std::move(work));
+    ++given;
+    return Status::ok();
+  }
+  // Until so many pieces are done.
+  Status finish(uint64_t count) {
+    while (done < count && !waiting.empty()) {
+      const std::function<Status()> work = std::move(waiting.front());
+      waiting.pop_front();
+      ++done;
+      const Status s = broken.is_ok() ? work() : broken;
+      if (!s.is_ok()) broken = s;
+    }
+    return broken;
+  }
+
+ private:
+  static Status begin(const KernelEntry& kernel, const LaunchShape& shape, const void* params, size_t bytes) {
+    ECAD_TRY(launch_kernel(nullptr, kernel, shape, params, bytes));
+    if (kernels_begun++ == behaviour.breaks_at) broken = Status(ECAD_DEVICE_ERROR, "cuda: the device failed: an illegal address, as a test wants it");
     return Status::ok();
   }
 };
@@ -64,8 +118,18 @@ uint64_t now_ns() { return static_cast<uint64_t>(std::chrono::duration_cast<std:
 
 }  // namespace
 
+void emu::set_device(const emu::DeviceBehaviour& b) {
+  Recorder::finish_all();
+  behaviour = b;
+  kernels_begun = 0;
+  events_ahead = most_ahead = 0;
+  broken = Status::ok();
+}
+
+uint64_t emu::most_events_ahead() { return most_ahead; }
+
 struct Graph::Impl {
-  std::unique_ptr<Work> work;
+  std::shared_ptr<Work> work;
 };
 
 Graph::~Graph() { delete impl_; }
@@ -99,7 +163,9 @@ Status allocate(size_t bytes, void** out) {
   return Status::ok();
 }
 
+// Waits for all streams, as CUDA does.
 void release(void* p) {
+  Recorder::finish_all();
   emu::remove_memory(p);
   used -= free_host(p);
 }
@@ -112,6 +178,7 @@ Status allocate_pinned(size_t bytes, void** out) {
 }
 
 void release_pinned(void* p) {
+  Recorder::finish_all();
   emu::remove_memory(p);
   free_host(p);
 }
@@ -141,7 +208,7 @@ Status Stream::fill(void* device, int byte, size_t bytes) {
   });
 }
 
-Status Stream::synchronize() { return !capturing() ? Status::ok() : Status(ECAD_INTERNAL, "a stream under capture cannot be waited for"); }
+Status Stream::synchronize() { return !capturing() ? recorder(impl_)->finish(recorder(impl_)->given) : Status(ECAD_INTERNAL, "a stream under capture cannot be waited for"); }
 
 bool Stream::capturing() const { return recorder(impl_)->recording != nullptr; }
 
@@ -162,34 +229,53 @@ void Stream::abandon_capture() { recorder(impl_)->recording.reset(); }
 
 Status Stream::launch(const Graph& graph) {
   if (capturing() || graph.impl_ == nullptr) return Status(ECAD_INTERNAL, "no graph, or the stream is under capture");
-  for (const auto& work : *graph.impl_->work) ECAD_TRY(work());
-  return Status::ok();
+  for (size_t i = 0; i < graph.impl_->work->size(); ++i) ECAD_TRY(recorder(impl_)->submit([work = graph.impl_->work, i] { return (*work)[i](); }));
+  return broken;
 }
 
 Status Stream::call(std::function<Status(void*)> f) {
   return recorder(impl_)->submit([f = std::move(f), native = impl_] { return f(native); });
 }
 
-// ---- events: impl_ is the time of the last record ----------------------------------------------------------------
+// ---- events ------------------------------------------------------------------------------------------------------
 
-Event::~Event() { delete static_cast<uint64_t*>(impl_); }
+namespace {
+
+struct EventState {
+  std::shared_ptr<uint64_t> time = std::make_shared<uint64_t>(0);  // of the last record that was reached
+  Recorder* stream = nullptr;
+  uint64_t at = 0;  // pieces of the stream's work up to the last record
+};
+EventState* event(void* impl) { return static_cast<EventState*>(impl); }
+
+}  // namespace
+
+Event::~Event() { delete event(impl_); }
 
 Status Event::create(bool) {
-  delete static_cast<uint64_t*>(impl_);
-  impl_ = new uint64_t(0);
+  delete event(impl_);
+  impl_ = new EventState;
   return Status::ok();
 }
 
 Status Event::record(Stream& stream) {
   if (stream.capturing()) return Status(ECAD_INTERNAL, "events are not captured");
-  *static_cast<uint64_t*>(impl_) = now_ns();
-  return Status::ok();
+  EventState* e = event(impl_);
+  e->stream = recorder(stream.native());
+  most_ahead = std::max(most_ahead, ++events_ahead);
+  const Status s = e->stream->submit([time = e->time] {
+    *time = now_ns();
+    --events_ahead;
+    return Status::ok();
+  });
+  e->at = e->stream->given;
+  return s;
 }
 
-Status Event::wait() { return Status::ok(); }
+Status Event::wait() { return event(impl_)->stream == nullptr ? Status::ok() : event(impl_)->stream->finish(event(impl_)->at); }
 
 Status Event::nanoseconds(const Event& from, const Event& to, uint64_t* out) {
-  *out = *static_cast<const uint64_t*>(to.impl_) - *static_cast<const uint64_t*>(from.impl_);
+  *out = *event(to.impl_)->time - *event(from.impl_)->time;
   return Status::ok();
 }
 

@@ -3,6 +3,9 @@
 #include <cstdlib>
 
 #include "fixture.h"
+#ifdef ECAD_EMULATE
+#include "../cuda/emu/device.h"
+#endif
 
 using writer::kF32;
 
@@ -251,6 +254,96 @@ TEST(weights_are_held_only_while_they_are_packed) {
   CHECK_OK(ecad_run_schedule(state.get(), second.get(), 0, nullptr, &err));
   CHECK(read(state.get(), "y", 3 * 8) == std::vector<float>(3 * 8, 9.0f));
 }
+
+#ifdef ECAD_EMULATE
+
+struct Behaving {
+  explicit Behaving(const ecad::cuda::emu::DeviceBehaviour& b) { ecad::cuda::emu::set_device(b); }
+  ~Behaving() { ecad::cuda::emu::set_device({}); }
+};
+
+// A device that does everything as late as it may: tables and steps in pinned memory must not change before they are read, nor buffers go while something reads them. And no more
+// than two sections are ever queued, which is what a cancelled run waits for.
+TEST(work_that_is_done_late) {
+  const Behaving late({true, -1});
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    Pair pair(shuffler(seed * 7919, 64));
+    Random random{seed * 104729};
+    for (int i = 0; i < 200; ++i) pair.step(random);
+    const auto larger = load(pair.device[1].get(), nullptr, shuffler(12, 100000));  // the arena moves
+    for (int i = 0; i < 100; ++i) pair.step(random);
+    for (size_t s = 0; s < pair.states.size(); ++s) CHECK(pair.same(s));
+  }
+  CHECK_EQ(ecad::cuda::emu::most_events_ahead(), 2u);
+}
+
+// Cancelled from the callback of the third step: the sections behind it never run.
+TEST(cancelling_waits_for_what_is_queued) {
+  const Behaving late({true, -1});
+  writer::Program p;
+  p.steps = kSteps;
+  std::vector<float> table;
+  for (uint32_t i = 0; i < kSteps * kElements; ++i) table.push_back(static_cast<float>(i / kElements));
+  const uint32_t constant = p.view(p.constant(kF32, {kSteps, kElements}, table.data()), {1, kElements}, {kElements, 1}, 0, kElements), x = p.persistent("x", kF32, {1, kElements});
+  p.io("x", x, 3);
+  p.section(1, "step");
+  p.op(writer::kCopy, {constant}, {x});
+  p.schedule("all", {{0, 0}, {0, 1}, {0, 2}, {0, 3}, {0, 4}});
+  auto device = open_device(ECAD_BACKEND_CUDA);
+  auto program = load(device.get(), nullptr, p);
+  auto state = new_state(program.get());
+  Handle<ecad_cancel> cancel(ecad_cancel_create());
+  ecad_run_args args = ECAD_RUN_ARGS_INIT;
+  args.cancel = cancel.get();
+  args.user = cancel.get();
+  args.on_item = [](void* user, uint32_t done, uint32_t) -> int32_t {
+    if (done == 3) ecad_cancel_trigger(static_cast<ecad_cancel*>(user));
+    return 0;
+  };
+  CHECK_EQ(ecad_run_schedule(state.get(), program.get(), 0, &args, nullptr), ECAD_CANCELLED);
+  CHECK(read(state.get(), "x", kElements) == std::vector<float>(kElements, 2.0f));
+}
+
+// A kernel breaks the device. CUDA says so at some later call: the error then names the op, block and step of the kernel that began last, every call after it fails with the
+// same error, and a device that is opened anew works.
+TEST(a_broken_device_says_where_and_stays_broken) {
+  for (const bool late : {false, true}) {
+    writer::Program p;
+    p.steps = kSteps;
+    const uint32_t a = p.persistent("a", kF32, {1, kElements}), b = p.persistent("b", kF32, {1, kElements}, 1);
+    p.io("a", a, 3);
+    p.io("b", b, 3);
+    p.section(1, "step");
+    p.op(writer::kCopy, {a}, {b}, {}, {}, "first");
+    p.op(writer::kCopy, {b}, {a}, {}, {}, "self-attention");
+    p.ops.back().block = 4;
+    p.schedule("all", {{0, 0}, {0, 1}, {0, 2}, {0, 3}, {0, 4}});
+    auto device = open_device(ECAD_BACKEND_CUDA);
+    auto program = load(device.get(), nullptr, p);
+    auto state = new_state(program.get());
+    write(state.get(), "a", std::vector<float>(kElements, 1.0f));
+    CHECK_OK(ecad_run_schedule(state.get(), program.get(), 0, nullptr, &err));
+    {
+      const Behaving breaks({late, 2 * 3 + 1});  // op 1 at step 3, in a graph
+      CHECK_FAILS(ecad_run_schedule(state.get(), program.get(), 0, nullptr, &err), ECAD_DEVICE_ERROR,
+                  "op 1 \"self-attention\" (copy), block 4: cuda: the device failed: an illegal address, as a test wants it; the last kernel that began was of op 1 at step 3; open the device anew");
+    }
+    for (int i = 0; i < 2; ++i) {  // the handle stays so, even where the device would work again
+      const std::vector<float> data(kElements);
+      CHECK_FAILS(ecad_state_write(state.get(), "a", data.data(), data.size() * 4, &err), ECAD_DEVICE_ERROR, "the last kernel that began was of op 1 at step 3");
+      ecad_program* another = nullptr;
+      const auto bytes = p.bytes();
+      CHECK_EQ(ecad_program_load(device.get(), nullptr, bytes.data(), bytes.size(), &another, nullptr), ECAD_DEVICE_ERROR);
+    }
+    auto anew = open_device(ECAD_BACKEND_CUDA);
+    auto again = load(anew.get(), nullptr, p);
+    auto fresh = new_state(again.get());
+    write(fresh.get(), "a", std::vector<float>(kElements, 1.0f));
+    CHECK_OK(ecad_run_schedule(fresh.get(), again.get(), 0, nullptr, &err));
+  }
+}
+
+#endif
 
 TEST(a_program_that_does_not_fit_is_refused_with_the_numbers) {
   auto device = open_device(ECAD_BACKEND_CUDA);
