@@ -143,6 +143,7 @@ struct DeviceOptions {
   int32_t ordinal, num_threads, isa;
   int32_t gemm = ECAD_GEMM_AUTO;
   bool graphs = true;
+  int32_t multiprocessors = 0;  // cuda: choose kernels as for a device of so many; 0: as it has. For tests: few make small shapes take every size of tile
 };
 
 // Factories; each backend's folder defines one.

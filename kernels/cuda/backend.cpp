@@ -25,6 +25,7 @@ class CudaBackend final : public Backend {
     ECAD_TRY(cx_.init(options.ordinal));
     cx_.sm90 = cx_.device.arch() == 90 && options.isa != ECAD_ISA_GENERIC;
     cx_.graphs = options.graphs;
+    if (options.multiprocessors > 0) cx_.device.multiprocessors = options.multiprocessors;
     if (options.gemm == ECAD_GEMM_CUBLASLT) ECAD_TRY(CublasLt::open(&cx_.cublaslt));
     return Status::ok();
   }

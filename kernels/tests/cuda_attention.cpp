@@ -105,4 +105,4 @@ void body(const Backends& cuda, Backend& reference) {
 
 }  // namespace
 
-int main() { return op_test::cuda_main(body, ECAD_ISA_GENERIC); }
+int main() { return op_test::cuda_main(body, {ECAD_ISA_GENERIC}); }

@@ -1,4 +1,4 @@
-// Linear with queries and keys among its columns, normalised and turned in the epilogue: the kernels launched directly on the emulator, against float64 and against what two
+// Linear with queries and keys among its columns, normalised and turned in the epilogue: the kernels launched directly, against float64 and against what two
 // ops with a rounding between them give. Programs in which they run: cuda_fused.cpp.
 #include "linear_case.h"
 
@@ -54,20 +54,14 @@ void test_random() {
 
 // The order in which asynchronous data lands and warps run must not matter.
 void test_orders() {
-  const emu::Options usual = emu::options();
-  for (const emu::Landing landing : {emu::Landing::kEarly, emu::Landing::kLate})
-    for (const uint64_t seed : {1, 2}) {
-      emu::set_options({landing, seed});
-      run_all(problem(1, 140, {200}, seed == 1 ? 64 : 128, 1, 64, true));
-    }
-  emu::set_options(usual);
+  int turn = 0;
+  op_test::each_landing([&] { run_all(problem(1, 140, {200}, turn++ % 2 == 0 ? 64 : 128, 1, 64, true)); });
 }
 
 }  // namespace
 
 int main() {
-  emu::set_observer([](const emu::Report& r) { report = r; });
-  emu::set_options({emu::Landing::kRandom, 1});
+  if (!open()) return 1;
   test_exact();
   test_random();
   test_orders();

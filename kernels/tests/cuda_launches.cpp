@@ -117,7 +117,7 @@ void run_heads(int64_t depth) {
 
 int main() {
   std::unique_ptr<Backend> cuda;
-  if (!make_cuda_backend({0, 1, 0}, &cuda).is_ok()) return 1;
+  if (!open() || !make_cuda_backend({0, 1, 0}, &cuda).is_ok()) return 1;
   emu::set_observer([](const emu::Report& r) {
     report = r;
     lines.insert({r.kernel, {r.shape.threads, r.shape.smem_bytes, r.counters.unique_read_bytes + r.counters.unique_written_bytes, r.counters.macs}});

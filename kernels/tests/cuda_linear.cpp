@@ -1,5 +1,5 @@
-// The kernels of linear and gated linear launched directly on the emulator: against sums in float64, with the emulator's reports, its counts of bank conflicts and of
-// bytes; and which of them is chosen. Through the backend: cuda_products.cpp.
+// The kernels of linear and gated linear launched directly, every size of tile: against sums in float64; on the emulator with its reports, its counts of bank conflicts
+// and of bytes; and which of them is chosen. Through the backend: cuda_products.cpp.
 #include "linear_case.h"
 
 namespace {
@@ -112,17 +112,15 @@ void test_views() {
 
 // The order in which asynchronous data lands and warps run must not matter.
 void test_orders() {
-  for (const emu::Landing landing : {emu::Landing::kEarly, emu::Landing::kLate, emu::Landing::kRandom})
-    for (const uint64_t seed : {1, 2}) {
-      emu::set_options({landing, seed});
-      Problem p{1, 200, {328}, 152};
-      run(p);
-      p.gated = true;
-      p.bias = false;
-      run(p);
-      p.inner = 20;
-      run(p);
-    }
+  op_test::each_landing([] {
+    Problem p{1, 200, {328}, 152};
+    run(p);
+    p.gated = true;
+    p.bias = false;
+    run(p);
+    p.inner = 20;
+    run(p);
+  });
 }
 
 // The tiles chosen for products of released models on 132 multiprocessors: those that leave the fewest of them idle.
@@ -151,9 +149,8 @@ void test_choice() {
 }  // namespace
 
 int main() {
-  emu::set_observer([](const emu::Report& r) { report = r; });
+  if (!open()) return 1;
   if (op_test::kSanitized) op_test::most_work = op_test::kMostSanitizedWork;
-  emu::set_options({emu::Landing::kRandom, 1});
   test_tails();
   test_types();
   test_activations();

@@ -55,4 +55,4 @@ void test_backend(const Backends& cuda, Backend& reference) {
 
 }  // namespace
 
-int main() { return op_test::cuda_main(test_backend); }
+int main() { return op_test::cuda_main(test_backend, {ECAD_ISA_AUTO, ECAD_ISA_GENERIC}); }  // with and without what sm_90a alone has

@@ -1,4 +1,4 @@
-// Products with packed weights on operands between guards, for tests that launch kernels directly on the emulator: against sums in float64, with the emulator's
+// Products with packed weights on operands between guards, for tests that launch kernels directly: against sums in float64; on the emulator with its reports and
 // counts. Weights are packed here by the layout's definition (kernels/linear.h), not by the backend's code. Included by one source file of each test program.
 #pragma once
 #include <cmath>
@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "../core/dtype.h"
-#include "../cuda/emu/emulator.h"
 #include "../cuda/kernels/linear_sm90.h"
 #include "../cuda/runtime.h"
 #include "op_case.inc"
@@ -22,31 +21,67 @@ using namespace ecad::cuda;
 using op_test::Random;
 
 int failures = 0, checks = 0;
-emu::Report report;  // of the last launch
 
-// Device memory between guards.
+// What the emulator saw of the last launch; on a device nothing is counted.
+#ifdef ECAD_EMULATE
+emu::Report report;
+void forget() { report = {}; }
+std::string trouble() { return report.text(); }
+uint64_t conflicts() { return report.conflicts(); }
+bool moved(uint64_t read, uint64_t written) { return report.counters.read_bytes == read && report.counters.written_bytes == written; }
+std::string moves() { return "reads " + std::to_string(report.counters.read_bytes) + ", writes " + std::to_string(report.counters.written_bytes); }
+#else
+void forget() {}
+std::string trouble() { return ""; }
+uint64_t conflicts() { return 0; }
+bool moved(uint64_t, uint64_t) { return true; }
+std::string moves() { return ""; }
+#endif
+
+// The device and the stream that all of a test is on.
+DeviceProperties device;
+Stream stream;
+
+// Opens them and counts from here on; false: there is none.
+bool open() {
+  const Status s = open_device(0, &device), created = s.is_ok() ? stream.create() : s;
+  if (!created.is_ok()) std::printf("FAIL no device: %s\n", created.message().c_str());
+#ifdef ECAD_EMULATE
+  emu::set_observer([](const emu::Report& r) { report = r; });
+  emu::set_options({emu::Landing::kRandom, 1});
+#endif
+  return created.is_ok();
+}
+
+// Device memory between guards, and a copy of it on the host.
 class Memory {
  public:
-  Memory(size_t bytes, int fill) : bytes_(bytes) {
-    if (!allocate(bytes + 2 * kGuard, &base_).is_ok()) std::exit(1);
-    std::memset(base_, kGuardByte, bytes + 2 * kGuard);
+  Memory(size_t bytes, int fill) : bytes_(bytes), host_(bytes + 2 * kGuard, kGuardByte) {
+    if (!allocate(host_.size(), &base_).is_ok()) {
+      std::printf("FAIL no memory for an operand\n");
+      std::exit(1);
+    }
     std::memset(data(), fill, bytes);
   }
   ~Memory() { release(base_); }
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
-  char* data() const { return static_cast<char*>(base_) + kGuard; }
+  char* data() { return host_.data() + kGuard; }
+  char* on_device() const { return static_cast<char*>(base_) + kGuard; }
+  Status upload() { return stream.upload(base_, host_.data(), host_.size()); }
+  Status download() { return stream.download(host_.data(), base_, host_.size()); }
   bool intact() const {
     for (size_t i = 0; i < kGuard; ++i)
-      if (static_cast<unsigned char>(data()[bytes_ + i]) != kGuardByte || static_cast<unsigned char*>(base_)[i] != kGuardByte) return false;
+      if (host_[i] != kGuardByte || host_[kGuard + bytes_ + i] != kGuardByte) return false;
     return true;
   }
 
  private:
   static constexpr size_t kGuard = 256;
-  static constexpr int kGuardByte = 0x5a;
+  static constexpr char kGuardByte = 0x5a;
   void* base_ = nullptr;
   size_t bytes_;
+  std::vector<char> host_;
 };
 
 // A view [outer, inner, columns] of rows.
@@ -129,7 +164,7 @@ class Operands {
       x_values_.push_back(values);
       k_ += p.parts[i];
       tiles_ += (p.parts[i] * static_cast<int64_t>(dtype_size(weight)) + kLineBytes - 1) / kLineBytes;
-      params.parts[i] = {fixed_ref(x_.back()->data()), v.layout(), static_cast<int32_t>(v.columns), static_cast<int32_t>(tiles_), t == DType::kBF16, 0};
+      params.parts[i] = {fixed_ref(x_.back()->on_device()), v.layout(), static_cast<int32_t>(v.columns), static_cast<int32_t>(tiles_), t == DType::kBF16, 0};
     }
     const int64_t matrices = p.gated ? 2 : 1, groups = (p.n + kGatedRows - 1) / kGatedRows;
     packed_ = p.gated ? 2 * kGatedRows * groups : p.n;
@@ -156,12 +191,12 @@ class Operands {
     y_ = std::make_unique<Memory>(static_cast<size_t>(y_view_.extent()) * dtype_size(y_type()), 0xff);
     frame_ = std::make_unique<Memory>(sizeof(Frame) + 8 * sizeof(void*), 0);
     breadcrumb_ = std::make_unique<Memory>(sizeof(Breadcrumb), 0);
-    Frame frame = {reinterpret_cast<Breadcrumb*>(breadcrumb_->data()), 3, 0, {nullptr}};
+    Frame frame = {reinterpret_cast<Breadcrumb*>(breadcrumb_->on_device()), 3, 0, {nullptr}};
     std::memcpy(frame_->data(), &frame, sizeof frame);
-    params.head = {reinterpret_cast<const Frame*>(frame_->data()), 7, 0};
-    params.weights = w_->data();
-    params.bias = p.bias ? reinterpret_cast<const float*>(bias_->data()) : nullptr;
-    params.y = fixed_ref(y_->data());
+    params.head = {reinterpret_cast<const Frame*>(frame_->on_device()), 7, 0};
+    params.weights = w_->on_device();
+    params.bias = p.bias ? reinterpret_cast<const float*>(bias_->on_device()) : nullptr;
+    params.y = fixed_ref(y_->on_device());
     params.y_rows = y_view_.layout();
     params.m = static_cast<int32_t>(m);
     params.n = static_cast<int32_t>(packed_);
@@ -178,14 +213,20 @@ class Operands {
 
   DType y_type() const { return p_.f32_y ? DType::kF32 : DType::kBF16; }
   LinearKind kind() const { return {p_.f32_x, p_.gated, params.wide_x != 0, p_.f32_y}; }
-  const void* x(size_t i) const { return x_[i]->data(); }
+  const void* x(size_t i) const { return x_[i]->on_device(); }
   // Whole warps store y 16 bytes at a time. Elsewhere the ends of y are read from the staging element by element, and the emulator takes reads of
   // different times for one.
   bool whole_stores() const { return params.wide_y != 0 && p_.n % (p_.f32_y ? 4 : 8) == 0 && params.m % 16 == 0; }
-  void poison() { std::memset(y_->data(), 0xff, static_cast<size_t>(y_view_.extent()) * dtype_size(y_type())); }
+  // Before a launch: everything as it was made, y NaN.
+  Status poison() {
+    forget();
+    std::memset(y_->data(), 0xff, static_cast<size_t>(y_view_.extent()) * dtype_size(y_type()));
+    for (Memory* m : memories()) ECAD_TRY(m->upload());
+    return stream.synchronize();
+  }
   // Puts y behind entry 2 of the frame's table.
   void y_behind_table() {
-    void* base = y_->data() - 64;
+    void* base = y_->on_device() - 64;
     std::memcpy(frame_->data() + offsetof(Frame, entries) + 2 * sizeof(void*), &base, sizeof base);
     params.y = {64 - 3 * 16, 16, 2, 0};  // step 3
   }
@@ -193,10 +234,13 @@ class Operands {
   // Compares y with the truth, or with exact sums when the values are integers.
   bool check(const std::string& name) {
     ++checks;
-    if (!report.ok()) return fail(name, report.text());
-    for (const auto& x : x_)
-      if (!x->intact()) return fail(name, "x's guard was written");
-    if (!y_->intact() || !w_->intact() || !bias_->intact() || !frame_->intact() || (rope_ && !rope_->intact())) return fail(name, "a guard was written");
+    if (!trouble().empty()) return fail(name, trouble());
+    Status s = stream.synchronize();
+    for (Memory* m : memories()) s = s.is_ok() ? m->download() : s;
+    s = s.is_ok() ? stream.synchronize() : s;
+    if (!s.is_ok()) return fail(name, s.message());
+    for (const Memory* m : memories())
+      if (!m->intact()) return fail(name, "a guard was written");
     if (truth_.empty()) compute();
     double error = 0, plain = 0, norm = 0;
     for (int64_t r = 0; r < params.m; ++r) {
@@ -234,15 +278,19 @@ class Operands {
     const int64_t tiles_m = samples * ((params.m / samples + tile_m - 1) / tile_m), tiles_n = (params.n + tile_n - 1) / tile_n;
     const uint64_t read = static_cast<uint64_t>(tiles_n * params.m * k_ * (p_.f32_x ? 4 : 2) + tiles_m * params.n * tiles_ * kLineBytes + heads_bytes(tiles_m * tile_m, warp)) + 12;
     const uint64_t written = static_cast<uint64_t>(params.m * p_.n) * dtype_size(y_type());
-    const emu::Counters& c = report.counters;
-    if (c.read_bytes != read || c.written_bytes != written)
-      return fail(name, "reads " + std::to_string(c.read_bytes) + " bytes, not " + std::to_string(read) + "; writes " + std::to_string(c.written_bytes) + ", not " + std::to_string(written));
-    return true;
+    return moved(read, written) || fail(name, moves() + " bytes, not " + std::to_string(read) + " and " + std::to_string(written));
   }
 
   LinearParams params = {};
 
  private:
+  std::vector<Memory*> memories() const {
+    std::vector<Memory*> all = {w_.get(), bias_.get(), y_.get(), frame_.get(), breadcrumb_.get()};
+    for (const auto& x : x_) all.push_back(x.get());
+    if (rope_) all.push_back(rope_.get());
+    return all;
+  }
+
   // Weights and a table of turns for the heads; quarter turns and small integers where results are to be exact.
   void make_heads(Random& random) {
     const int64_t tokens = p_.inner, stride = p_.depth + 2;
@@ -260,8 +308,8 @@ class Operands {
       }
     for (int64_t i = 0; i < 2 * p_.depth; ++i) head_weights_.push_back(put(tokens * stride + i, p_.integers ? static_cast<double>(random.below(4) + 1) : 1 + 0.3 * random.normal()));
     LinearHeads& h = params.heads;
-    h.rope = fixed_ref(rope_->data());
-    for (int64_t i = 0; i < 2; ++i) h.weight[i] = fixed_ref(rope_->data() + 4 * (tokens * stride + i * p_.depth));
+    h.rope = fixed_ref(rope_->on_device());
+    for (int64_t i = 0; i < 2; ++i) h.weight[i] = fixed_ref(rope_->on_device() + 4 * (tokens * stride + i * p_.depth));
     h.rope_stride = stride;
     h.first[0] = static_cast<int32_t>(p_.queries_at * p_.depth);
     h.first[1] = static_cast<int32_t>(p_.keys_at * p_.depth);
@@ -361,17 +409,17 @@ std::string tile_name(const char* kernel, int32_t m, int32_t n) { return std::st
 // One launch of a kernel. conflict_free, bytes: whether those are counted.
 void run_variant(const Problem& p, const LinearVariant& v, const char* kernel, Operands& o, bool conflict_free, bool bytes) {
   const std::string name = name_of(p, tile_name(kernel, v.tile_m, v.tile_n));
-  o.poison();
-  report = {};
-  const Status s = launch_linear(nullptr, v, o.params);
-  if (!s.is_ok() && report.ok()) fail(name, s.message());
+  Status s = o.poison();
+  if (s.is_ok()) s = launch_linear(stream.native(), v, o.params);
+  if (!s.is_ok() && trouble().empty()) fail(name, s.message());
   if (!o.check(name)) return;
-  if (conflict_free && o.whole_stores() && report.conflicts() != 0) fail(name, std::to_string(report.conflicts()) + " bank conflicts");
+  if (conflict_free && o.whole_stores() && conflicts() != 0) fail(name, std::to_string(conflicts()) + " bank conflicts");
   if (bytes) o.check_bytes(name, v.tile_m, v.tile_n, 1, {32, v.tile_n / 2});
 }
 
 // The same for kernels on wgmma; three blocks share the tiles. in_table: maps lie in memory.
 void run_sm90_variants(const Problem& p, const LinearSm90Variants& all, Operands& o, bool bytes, bool in_table) {
+  if (device.arch() != 90) return;
   Memory maps(kLinearParts * sizeof(TensorMap), 0);
   for (const LinearSm90Variant* v = all.first; v != all.first + all.count; ++v) {
     const std::string name = name_of(p, tile_name(in_table ? "sm90, maps in memory" : "sm90", v->tile_m, v->tile_n));
@@ -384,19 +432,19 @@ void run_sm90_variants(const Problem& p, const LinearSm90Variants& all, Operands
       if (!encode_tensor_map(linear_x_map(o.x(i), o.params.parts[i], o.params.m, q.sample_rows, v->tile_m), &map).is_ok()) fail(name, "no map of x");
       if (in_table) {
         std::memcpy(maps.data() + i * sizeof map, &map, sizeof map);
-        q.x_table[i] = fixed_ref(maps.data() + i * sizeof map);
+        q.x_table[i] = fixed_ref(maps.on_device() + i * sizeof map);
         q.x_in_table[i] = 1;
       } else {
         q.x_maps[i] = map;
       }
     }
     if (!encode_tensor_map(linear_w_map(o.params.weights, o.params.n, o.params.k_tiles, v->tile_n), &q.w_map).is_ok()) fail(name, "no map of w");
-    o.poison();
-    report = {};
-    const Status s = launch_linear_sm90(nullptr, *v, q, 3);
-    if (!s.is_ok() && report.ok()) fail(name, s.message());
+    Status s = maps.upload();
+    if (s.is_ok()) s = o.poison();
+    if (s.is_ok()) s = launch_linear_sm90(stream.native(), *v, q, 3);
+    if (!s.is_ok() && trouble().empty()) fail(name, s.message());
     if (!o.check(name)) continue;
-    if (o.whole_stores() && q.sample_rows % 16 == 0 && report.conflicts() != 0) fail(name, std::to_string(report.conflicts()) + " bank conflicts");
+    if (o.whole_stores() && q.sample_rows % 16 == 0 && conflicts() != 0) fail(name, std::to_string(conflicts()) + " bank conflicts");
     if (bytes) o.check_bytes(name, v->tile_m, v->tile_n, o.params.m / q.sample_rows, {16, v->tile_n});
   }
 }
