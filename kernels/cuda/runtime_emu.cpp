@@ -57,20 +57,18 @@ struct Recorder final : emu::Queue {
   uint64_t given = 0, done = 0;     // pieces of work; given - done are waiting
 
   Recorder() {
-    const std::lock_guard<std::mutex> lock(all_mutex);
-    all.push_back(this);
+    const std::lock_guard<std::mutex> lock(all().mutex);
+    all().list.push_back(this);
   }
   ~Recorder() override {
     (void)finish(given);
-    const std::lock_guard<std::mutex> lock(all_mutex);
-    all.erase(std::find(all.begin(), all.end(), this));
+    const std::lock_guard<std::mutex> lock(all().mutex);
+    all().list.erase(std::find(all().list.begin(), all().list.end(), this));
   }
-  static inline std::mutex all_mutex;
-  static inline std::vector<Recorder*> all;
   static void finish_all() {
     if (!behaviour.late) return;
-    const std::lock_guard<std::mutex> lock(all_mutex);
-    for (Recorder* r : all) (void)r->finish(r->given);
+    const std::lock_guard<std::mutex> lock(all().mutex);
+    for (Recorder* r : all().list) (void)r->finish(r->given);
   }
 
   Status enqueue(const KernelEntry& kernel, const LaunchShape& shape, const void* params, size_t bytes) override {
@@ -106,6 +104,14 @@ struct Recorder final : emu::Queue {
   }
 
  private:
+  struct All {
+    std::mutex mutex;
+    std::vector<Recorder*> list;
+  };
+  static All& all() {
+    static All* const a = new All;  // never destroyed: streams may outlive whatever ends with the process
+    return *a;
+  }
   static Status begin(const KernelEntry& kernel, const LaunchShape& shape, const void* params, size_t bytes) {
     ECAD_TRY(launch_kernel(nullptr, kernel, shape, params, bytes));
     if (kernels_begun++ == behaviour.breaks_at) broken = Status(ECAD_DEVICE_ERROR, "cuda: the device failed: an illegal address, as a test wants it");

@@ -31,9 +31,8 @@ void test_conv2d(const Backends& cuda, Backend& reference) {
     for (const DType t : {F, H})
       for (const int64_t gap : {0, 5, 8}) {
         if (gap != 0 && s.h * s.w * s.ci > 2000) continue;
-        Watch watch;
-        check_case(conv_case(s, t, t, gap), cuda, reference);
-        if (t == H && s.ci % 8 == 0 && gap != 5 && watch.conflicts != 0) fail(conv_case(s, t, t, gap), "bank conflicts");
+        if (t == H && s.ci % 8 == 0 && gap != 5) check_quiet(conv_case(s, t, t, gap), cuda, reference);
+        else check_ways(conv_case(s, t, t, gap), cuda, reference, 2);
       }
   check_case(conv_case({1, 8, 8, 16, 3, 3, 1, 1}, H, F, 0), cuda, reference);  // the decoder's last
   // integers: sums are exact, so every element must be right to the last bit
@@ -49,6 +48,10 @@ void test_conv2d(const Backends& cuda, Backend& reference) {
   const int64_t inside = (3 * s.h - 2) * (3 * s.w - 2);
   check_count(conv_case(s, H, H, 0), *cuda[0], "bytes asked for", &Watch::asked, static_cast<uint64_t>(inside * s.ci * 2 + s.co * 9 * s.ci * 2 + s.h * s.w * s.co * 4 + 12));
   check_count(conv_case(s, H, H, 0), *cuda[0], "bytes written", &Watch::written, static_cast<uint64_t>(s.h * s.w * s.co * 2));
+  // and of conv_direct.cuh: two blocks of 64 pixels; 32 writes of x by warps in each of 9 slices are two-way
+  check_count(conv_case(s, F, F, 0), *cuda[0], "bytes asked for", &Watch::asked, static_cast<uint64_t>(inside * s.ci * 4 + 2 * 64 * 9 * s.ci * 4 + 2 * 4096 + 12));
+  check_count(conv_case(s, F, F, 0), *cuda[0], "bytes written", &Watch::written, static_cast<uint64_t>(s.h * s.w * s.co * 4));
+  check_count(conv_case(s, F, F, 0), *cuda[0], "bank conflicts", &Watch::conflicts, uint64_t{2} * 9 * 32);
 }
 
 void test_landings(const Backends& cuda, Backend& reference) {

@@ -23,7 +23,7 @@ void run(const Problem& p) {
   Operands o(p);
   const LinearKind kind = o.kind();
   run_variants(p, linear_tiles(kind), "tiles", o, !kind.f32 && kind.wide_x, kind.wide_x && !p.bias);
-  if (o.params.m <= (p.f32_x ? 20 : kLinearStreamM)) run_variants(p, linear_streams(kind), "stream", o, false, false);
+  if (o.params.m <= (p.f32_x ? 20 : kLinearStreamM)) run_variants(p, linear_streams(kind), "stream", o, false, kind.wide_x && !p.bias);
   if (!kind.f32 && kind.wide_x) run_sm90(p, o, !p.bias, false);
 }
 

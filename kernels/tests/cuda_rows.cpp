@@ -271,7 +271,7 @@ void test_embeddings(const Backends& cuda, Backend& reference) {
         if (p == 3) c.absent(); else c.weight({width}, F);
         if (p == 1) c.absent(); else c.input({35, width}, F);
         c.output({p == 2 ? 4 : 2, 35, width}, t, p == 3 ? 8 : 0);
-        check_case(c, cuda, reference);
+        check_ways(c, cuda, reference, 8);
       }
 }
 
@@ -310,6 +310,12 @@ void test_bytes(Backend& cuda) {
   patches.input({35, 600}, F);
   patches.output({4, 35, 600}, H);
   expect(patches, 2 * 35 * 16 * 4 * 2 + 2 * 35 * 600 * 4 + 2 * 5 * 600 * 17 * 4, 4 * 35 * 600 * 2);
+  check_count(patches, cuda, "bank conflicts", &Watch::conflicts, uint64_t{2} * 5 * 2 * 4 * 3);  // four warps of a block write 16 values of 8 tokens, four-way
+  Case times("timestep_embed bytes", Opcode::kTimestepEmbed);
+  times.fattr = {10000, 1, 0};
+  times.input({5}, F);
+  times.output({5, 256}, H);
+  expect(times, 5 * 128 * (4 + 4), 5 * 256 * 2);
 }
 
 // ---- refusals ------------------------------------------------------------------------------------------------------------

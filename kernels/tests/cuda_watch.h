@@ -16,6 +16,8 @@ class Watch {
   Watch() {
     cuda::emu::set_observer([this](const cuda::emu::Report& r) {
       conflicts += r.conflicts();
+      for (const auto& site : r.sites)
+        if (site.shared && site.ideal > 0) most_ways = std::max(most_ways, (site.transactions + site.ideal - 1) / site.ideal);
       asked += r.counters.read_bytes;
       written += r.counters.written_bytes;
       macs += r.counters.macs;
@@ -27,10 +29,13 @@ class Watch {
   static constexpr bool kCounts = false;
 #endif
   uint64_t conflicts = 0, asked = 0, written = 0, macs = 0;  // asked: bytes that loads ask for
+  uint64_t most_ways = 1;                                    // wavefronts for each that would do, at the line where that is most
 };
 
 // check_case, and no bank conflict in any launch of it.
 bool check_quiet(const Case& c, const std::vector<Backend*>& tested, Backend& reference);
+// check_case, and bank conflicts of at most so many ways at any line: what the kernel's comment states.
+bool check_ways(const Case& c, const std::vector<Backend*>& tested, Backend& reference, uint64_t most);
 // `what` of one run of c is `want`.
 bool check_count(const Case& c, Backend& tested, const char* what, uint64_t Watch::*count, uint64_t want);
 

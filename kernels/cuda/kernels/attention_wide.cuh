@@ -9,7 +9,7 @@
 // Expected     bytes = 2 B H D (2 Nq + 2 ceil(Nq / 64) count), keys and values from L2 but for the first block; FLOPs = 4 B H Nq count D. Limited by
 //              shared memory: every warp loads 16 rows of one operand for 32 of the other, about half of what the tensor cores take.
 // Edge cases   as attention_mma.cuh.
-// Bank conflicts none in the main loop.
+// Bank conflicts none in the main loop; two-way where the last slice of y is read back for D not a multiple of 64.
 // Twin         kernels/ref/attention.cpp: ref_attention.
 // Not here     a bias, other dtypes, unaligned rows, scale <= 0 (attention_tiled.cuh).
 #pragma once

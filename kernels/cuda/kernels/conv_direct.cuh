@@ -4,10 +4,10 @@
 // Accumulates  in float32, in the order of (p, q, c), starting at the bias. Deterministic.
 // Grid/block   grid (ceil(B Ho Wo / 64), ceil(Co / 64)), 256 threads; a thread owns 4 pixels x 4 channels. The depth advances by 16 values:
 //              16 x 64 of x and of w in shared memory, 9 KB.
-// Expected     reads ceil(Co / 64) B Ho Wo taps Ci |x| + blocks 64 taps Ci 4 through the caches, writes B Ho Wo Co |y|; FLOPs 2 B Ho Wo Co taps Ci. Limited by
+// Expected     reads ceil(Co / 64) B Ho Wo taps Ci |x| + blocks (64 taps Ci 4 + 4096 of bias) through the caches, writes B Ho Wo Co |y|; FLOPs 2 B Ho Wo Co taps Ci. Limited by
 //              shared memory: 2 loads of 16 bytes for 16 multiply-adds.
 // Edge cases   pixels, channels and depth outside are zeros and not stored.
-// Bank conflicts none in the multiplications; 4-way where values of x are written.
+// Bank conflicts none in the multiplications; two-way where values of x are written.
 // Twin         kernels/ref/linear.cpp: ref_conv2d.
 // Not here     float16, float64.
 #pragma once

@@ -50,8 +50,8 @@ ECAD_DEVICE SinCos sin_cos(double x) {
 
 // Computes     a = scale (t f_k) in float32; [cos a, sin a] or [sin a, cos a]. f_k come from the host, in the order of operations of diffusers'
 //              get_timestep_embedding, because float32 sines of large arguments depend on it.
-// Inputs       t [R], float32 or bfloat16; f [half] float32. Output y [R, 2 half], rows dense. One thread per (row, k), 128 a block: bytes R half (2 |y|) and what
-//              the caches serve; limited by the launch. Twin: kernels/ref/elementwise.cpp, ref_timestep_embed.
+// Inputs       t [R], float32 or bfloat16; f [half] float32. Output y [R, 2 half], rows dense. One thread per (row, k), 128 a block: bytes R half (2 |y| + |t| + 4), but for
+//              y from the caches; limited by the launch. Twin: kernels/ref/elementwise.cpp, ref_timestep_embed.
 ECAD_KERNEL ECAD_BOUNDS(kEmbedThreads) timestep_kernel(ECAD_PARAMS(TimestepParams) p) {
   enter(p.head);
   const int i = static_cast<int>(ptx::block_x()) * kEmbedThreads + static_cast<int>(ptx::thread_id());
@@ -76,8 +76,8 @@ struct PatchConfig {
 // Grid/block   grid (ceil(C / 512), ceil(N / 8), B), 128 threads: a thread 4 columns, 128 apart, of 8 tokens, so a weight is loaded once for 8 tokens.
 //              Shared memory: 8 tokens x 64 values. Expected bytes: R B N C |y| + B N Ci p p |x| ceil(C / 512) + B N C |pos| + B ceil(N / 8) C (Ci p p + 1) 4 (from L2); FLOPs
 //              2 B N C Ci p p. For PixArt (Ci p p = 16) limited by writing y.
-// Edge cases   any sizes; tokens and columns outside are masked. Bank conflicts: none where patch values are read (broadcasts); 8-way where they are
-//              written, once per block.
+// Edge cases   any sizes; tokens and columns outside are masked. Bank conflicts: none where patch values are read (broadcasts); up to 8-way where they are
+//              written, once per block (4-way for PixArt's 16 values).
 // Twin         kernels/ref/linear.cpp: ref_patch_embed.
 ECAD_KERNEL ECAD_BOUNDS(PatchConfig::kThreads) patch_embed_kernel(ECAD_PARAMS(PatchParams) p) {
   using C = PatchConfig;

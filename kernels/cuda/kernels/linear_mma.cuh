@@ -16,6 +16,7 @@
 //              Limit: tensor cores; on Hopper mma.sync reaches about half of what wgmma does.
 // Heads        with HeadDim, queries and keys among the columns are normalised and turned in the accumulators: linear_heads.cuh.
 // Edge cases   rows and columns outside are filled with zeros and never stored; any m, n, k from 1.
+// Bank conflicts none in the main loop, nor where whole warps store y; some at its ends.
 // Measured     no GPU has run it yet: the emulator shows values, races, bank conflicts and bytes, not speed.
 // Twin         kernels/ref/linear.cpp: ref_linear, ref_gated_linear.
 // Not here     float32 inputs (linear_f32.cuh), other dtypes (refused when the op is bound).

@@ -20,6 +20,7 @@
 //              FLOPs per byte of L2 traffic: 85 for 128 x 256. Limit: tensor cores from about 200 rows on.
 //              tiles_m = samples ceil(sample_rows / TileM).
 // Edge cases   rows, columns and k outside arrive as zeros and are never stored; any m, n, k from 1.
+// Bank conflicts none where the emulator counts and whole warps store y; those of wgmma and bulk copies are not modelled.
 // Measured     no GPU has run it yet: the emulator shows values, races, bank conflicts and bytes, not speed.
 // Twin         kernels/ref/linear.cpp: ref_linear, ref_gated_linear.
 // Not here     x with rows on three levels, cut otherwise in each view, or of other alignment; float32 (other kernels of linear.h).

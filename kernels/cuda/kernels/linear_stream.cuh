@@ -10,8 +10,9 @@
 //              x. The operands of an mma may take the k axis in any order if both take the same, so these are fragments as they are: no shared
 //              memory but for the sums, and a warp's loads are whole sectors. float32: a warp owns 4 packed rows, a lane four elements of every 128; no mma.
 //              Depth pieces are loaded before the first is used, so that enough bytes are under way. Shared memory (bfloat16): the warps' sums.
-// Expected     reads n 128 k_tiles (weights, once from HBM) + blocks m k sizeof(x) through L2, writes m n sizeof(y). m FLOPs per byte of bfloat16
-//              weights: limit HBM.
+// Expected     reads n' 128 k_tiles (weights, once from HBM; n' is n rounded up to whole blocks, whose rows behind the last are the last one again) + blocks m k sizeof(x)
+//              through L2, writes m n sizeof(y). float32: the weights once per 8 rows of x, x once per warp, 8 in a block. m FLOPs per byte of bfloat16 weights: limit HBM.
+// Bank conflicts none but two-way ones where the warps' sums are read (bfloat16); float32 has no shared memory.
 // Edge cases   m from 1: rows outside are read as zeros; any n, k.
 // Measured     no GPU has run it yet: the emulator shows values, races, bank conflicts and bytes, not speed.
 // Twin         kernels/ref/linear.cpp: ref_linear, ref_gated_linear.
