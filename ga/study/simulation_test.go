@@ -38,7 +38,7 @@ func (w world) config() (ga.Config, error) {
 		s := ga.DefaultStructured(w.seed)
 		s.PopulationSize, s.Offspring, s.Surrogate, s.Cost = w.population, w.population, w.surrogate, ga.CostFunc(countCost)
 		if w.seed%4 == 1 {
-			cfg.FewerSteps = []int{w.shape.Steps / 2}
+			cfg.FewerSteps = []int{w.shape.Steps - 1, w.shape.Steps / 2} // more than the children of one generation run
 		}
 		s.FewerSteps = cfg.FewerSteps
 		a, err := ga.NewStructured(w.shape, s)
@@ -63,7 +63,7 @@ func (w world) config() (ga.Config, error) {
 		if err != nil {
 			return cfg, err
 		}
-		cfg.Seeds = append(cfg.Seeds, ga.Named{Name: "half", Schedule: all})
+		cfg.Seeds = append(cfg.Seeds, ga.Named{Name: fmt.Sprintf("steps:%d", n), Schedule: all})
 	}
 	for i := range w.images {
 		cfg.Images = append(cfg.Images, ga.Image{ID: ga.ImageID(i), Prompt: uint32(i)})

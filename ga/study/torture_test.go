@@ -56,7 +56,7 @@ func TestMain(m *testing.M) {
 func childWorld(mode string) world {
 	w := world{seed: 6, shape: testShape, population: 8, generations: 6, images: 4, surrogate: 1}
 	if mode == "ecadx" {
-		w.seed, w.surrogate = 7, 3
+		w.seed, w.surrogate = 9, 3 // one that searches shorter runs as well
 	}
 	return w
 }
