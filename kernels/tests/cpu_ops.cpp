@@ -487,17 +487,9 @@ int for_each_isa(int argc, char** argv, const std::function<void(const std::vect
 int main(int argc, char** argv) {
   return for_each_isa(argc, argv, [](const std::vector<Backend*>& cpu, Backend& reference) {
     const Suite suite{cpu, reference};
-    test_linear(suite);
-    test_linear_of_many_rows(suite);
-  test_gated_linear(suite);
-    test_patch_embed(suite);
-    test_conv2d(suite);
-    test_attention(suite);
-    test_chain(suite);
-  test_qk_norm_rope(suite);
-  test_group_norm(suite);
-    test_elementwise(suite);
-    test_moves(suite);
-    test_refusals(suite);
+    for (const auto test : {test_linear, test_linear_of_many_rows, test_gated_linear, test_patch_embed, test_conv2d, test_attention, test_chain, test_qk_norm_rope,
+                            test_group_norm, test_elementwise, test_moves, test_refusals}) {
+      test(suite);
+    }
   });
 }
