@@ -110,14 +110,28 @@ func TestBadBPE(t *testing.T) {
 func FuzzBPE(f *testing.F) {
 	f.Add([]byte(`{"<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2, "b</w>": 3, "ab</w>": 4}`), []byte("#version: 0.2\na b</w>\n"), "ab a <|endoftext|>b\xff")
 	f.Fuzz(func(t *testing.T, vocab, merges []byte, text string) {
-		b, err := NewBPE(vocab, merges)
-		if err != nil {
-			return
-		}
-		for _, id := range b.Encode(text) {
-			if id < 0 || int(id) >= b.VocabSize() {
-				t.Fatalf("id %d of %d", id, b.VocabSize())
-			}
+		if b, err := NewBPE(vocab, merges); err == nil {
+			checkIDs(t, b, text)
 		}
 	})
+}
+
+// FuzzBPEFromJSON: the same of tokenizer.json.
+func FuzzBPEFromJSON(f *testing.F) {
+	f.Add([]byte(`{"model": {"type": "BPE", "end_of_word_suffix": "</w>", "vocab": {"<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2, "b</w>": 3, "ab</w>": 4},`+
+		`"merges": [["a", "b</w>"], "a b</w>"]}}`), "ab a <|endoftext|>b\xff")
+	f.Fuzz(func(t *testing.T, file []byte, text string) {
+		if b, err := NewBPEFromJSON(file); err == nil {
+			checkIDs(t, b, text)
+		}
+	})
+}
+
+func checkIDs(t *testing.T, b *BPE, text string) {
+	t.Helper()
+	for _, id := range b.Encode(text) {
+		if id < 0 || int(id) >= b.VocabSize() {
+			t.Fatalf("id %d of %d", id, b.VocabSize())
+		}
+	}
 }
