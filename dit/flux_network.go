@@ -55,7 +55,7 @@ const fluxEps = 1e-6 // of all norms
 
 func (p *flux) network(b *program.Builder, g geometry) network {
 	c := &p.cfg
-	n := &fluxNetwork{layers: newLayers(b, g.dtype), c: c, g: g, text: g.tokens, image: p.imageTokens(g.height, g.width)}
+	n := &fluxNetwork{layers: newLayers(b, g.dtype, c.Width()), c: c, g: g, text: g.tokens, image: p.imageTokens(g.height, g.width)}
 	width, joint := c.Width(), n.text+n.image
 	n.embeds = b.Persistent(IOPrompt, n.stream, g.rows, n.text, c.TextWidth)
 	n.pooled = b.Persistent(IOPooled, n.stream, g.rows, c.PooledWidth)
@@ -130,12 +130,6 @@ func (n *fluxNetwork) conditioning() program.Tensor {
 	return n.Reshape(n.Add("conditioning", e, pooled, n.Activation(n.stream, steps, rows, width)), steps*rows, width)
 }
 
-// modulation is row k of a modulation table at the step that runs: [R,C].
-func (n *fluxNetwork) modulation(table program.Tensor, k int) program.Tensor {
-	width := n.c.Width()
-	return n.Slice(n.Step(table), 1, k*width, (k+1)*width)
-}
-
 // norm is a layer norm with rows shift and scale of a modulation table.
 func (n *fluxNetwork) norm(table program.Tensor, shift, scale int) program.ChainSpec {
 	return program.ChainSpec{Norm: program.LayerNorm, Eps: fluxEps, Shift: n.modulation(table, shift), Scale: n.modulation(table, scale)}
@@ -146,13 +140,6 @@ func (n *fluxNetwork) textRows(x program.Tensor) program.Tensor { return n.Slice
 
 func (n *fluxNetwork) imageRows(x program.Tensor) program.Tensor {
 	return n.Slice(x, 1, n.text, n.text+n.image)
-}
-
-// decisions tell which components of a row compute.
-type decisions []schedule.Decision
-
-func (d decisions) compute(block int, comp schedule.Component) bool {
-	return d == nil || d[block*schedule.ComponentsPerBlock+comp.Index()] == schedule.Compute
 }
 
 func (n *fluxNetwork) step(latents program.Tensor, row []schedule.Decision, out program.Tensor) {

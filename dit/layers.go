@@ -1,16 +1,32 @@
 package dit
 
-import "ecadx/dit/program"
+import (
+	"ecadx/dit/program"
+	"ecadx/schedule"
+)
 
 // layers emits the modules that families share.
 type layers struct {
 	*program.Builder
 	act    program.DType // inputs of matrix products, slots, keys and values
 	stream program.DType // residual stream, modulations
+	width  int           // C
 }
 
-func newLayers(b *program.Builder, d DType) layers {
-	return layers{Builder: b, act: d.activation(), stream: d.stream()}
+func newLayers(b *program.Builder, d DType, width int) layers {
+	return layers{Builder: b, act: d.activation(), stream: d.stream(), width: width}
+}
+
+// decisions tell which components of a row compute; nil: all.
+type decisions []schedule.Decision
+
+func (d decisions) compute(block int, comp schedule.Component) bool {
+	return d == nil || d[block*schedule.ComponentsPerBlock+comp.Index()] == schedule.Compute
+}
+
+// modulation is row k of a table [S,M,K C] of modulations at the step that runs: [M,C].
+func (n *layers) modulation(table program.Tensor, k int) program.Tensor {
+	return n.Slice(n.Step(table), 1, k*n.width, (k+1)*n.width)
 }
 
 // linear is y = act(x W^T + b) with the weights called key, the rows of several keys stacked. bias says whether there are biases.

@@ -60,17 +60,17 @@ const (
 
 func (p *pixart) network(b *program.Builder, g geometry) network {
 	c := &p.cfg
-	n := &pixartNetwork{layers: newLayers(b, g.dtype), c: c, g: g,
+	n := &pixartNetwork{layers: newLayers(b, g.dtype, c.Width()), c: c, g: g,
 		tokens: g.height / c.PatchSize * (g.width / c.PatchSize)}
-	n.embeds = b.Persistent("prompt_embeds", n.stream, g.rows, g.tokens, c.CaptionChannels)
-	n.counts = b.Persistent("prompt_counts", program.Int32, g.rows)
-	b.Input("prompt_embeds", n.embeds)
-	b.Input("prompt_counts", n.counts)
+	n.embeds = b.Persistent(IOPrompt, n.stream, g.rows, g.tokens, c.CaptionChannels)
+	n.counts = b.Persistent(IOCounts, program.Int32, g.rows)
+	b.Input(IOPrompt, n.embeds)
+	b.Input(IOCounts, n.counts)
 	if c.MicroConditioned {
-		n.resolution = b.Persistent("resolution", program.Float32, g.conditions, 2)
-		n.aspect = b.Persistent("aspect_ratio", program.Float32, g.conditions, 1)
-		b.Input("resolution", n.resolution)
-		b.Input("aspect_ratio", n.aspect)
+		n.resolution = b.Persistent(IOResolution, program.Float32, g.conditions, 2)
+		n.aspect = b.Persistent(IOAspectRatio, program.Float32, g.conditions, 1)
+		b.Input(IOResolution, n.resolution)
+		b.Input(IOAspectRatio, n.aspect)
 	}
 	n.positions = b.Float32s("positions", c.positions(g.height, g.width), n.tokens, c.Width())
 	for i := range c.Layers {
@@ -161,12 +161,6 @@ func (n *pixartNetwork) microConditions() program.Tensor {
 	return all
 }
 
-// modulation is row k of a modulation table at the step that runs: [M, C].
-func (n *pixartNetwork) modulation(table program.Tensor, k int) program.Tensor {
-	width := n.c.Width()
-	return n.Slice(n.Step(table), 1, k*width, (k+1)*width)
-}
-
 func (n *pixartNetwork) step(latents program.Tensor, row []schedule.Decision, out program.Tensor) {
 	c, g, width := n.c, n.g, n.c.Width()
 	x := n.PatchEmbed("pos_embed", program.PatchEmbedSpec{
@@ -186,13 +180,13 @@ func (n *pixartNetwork) step(latents program.Tensor, row []schedule.Decision, ou
 }
 
 // block emits the components of block i that compute and queues the outputs of all three.
-func (n *pixartNetwork) block(i int, r *residual, row []schedule.Decision) {
+func (n *pixartNetwork) block(i int, r *residual, row decisions) {
 	c := n.c
 	for _, comp := range schedule.PixArtBlock.Components() {
 		k := comp.Index()
 		slot := n.slots[i][k]
 		n.At(i, k)
-		if row == nil || row[i*schedule.ComponentsPerBlock+k] == schedule.Compute {
+		if row.compute(i, comp) {
 			switch comp {
 			case schedule.SelfAttn:
 				n.selfAttention(i, r, slot)
