@@ -81,7 +81,7 @@ type seedSection struct {
 	Heuristics []string `toml:"heuristics" doc:"References of heuristics (ecadx schedule list); \"ecad\" stands for the reference's starting population."`
 	Dynamic    int      `toml:"dynamic" doc:"Mode ecadx: schedules by dynamic programming over how far outputs drift in an uncached pass; 0: none."`
 	Files      []string `toml:"files" doc:"Schedule files, such as those of another study."`
-	Retime     bool     `toml:"retime" doc:"Files of another number of steps are carried over by position in the noise schedule, as by ecadx schedule retime."`
+	Retime     bool     `toml:"retime" doc:"Files of another number of steps, even one of search.fewer_steps, are carried over to all steps by position in the noise schedule,\nas by ecadx schedule retime."`
 }
 
 type racingSection struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -196,10 +197,14 @@ func (r *resolved) retime(m *dit.Model, steps int, from, to noiseLoop) (*schedul
 		Origin: fmt.Sprintf("retimed from %v, %d steps", r.schedule.Hash(), shape.Steps)})
 }
 
-// resolveSeed turns a seed file into a schedule of the search's shape, re-timed if it may be.
+// resolveSeed turns a seed file into a schedule that the search may run: with a number of steps that it runs, or re-timed to all of them.
 func (p *searchPlan) resolveSeed(ref string) (*resolved, error) {
 	if !p.cfg.Seeds.Retime {
-		r, err := resolveSchedule(ref, p.shape)
+		shape := p.shape
+		if steps := stepsOfFiles([]string{ref}, shape.Steps); slices.Contains(p.fewerSteps(), steps) {
+			shape.Steps = steps
+		}
+		r, err := resolveSchedule(ref, shape)
 		if errors.Is(err, schedule.ErrShape) {
 			return nil, inputError("%w, or set seeds.retime = true if only the steps differ", err)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -108,8 +109,8 @@ func TestSamplerOf(t *testing.T) {
 	}
 }
 
-// TestSeedsOfOtherSteps: a seed file of another number of steps is refused with what to set, and re-timed when that is set; the study keeps
-// the file as it came.
+// TestSeedsOfOtherSteps: a seed file of a number of steps that the search does not run is refused with what to set, and re-timed when that is set; the
+// study keeps the file as it came. One of fewer steps that it does run is taken as it is.
 func TestSeedsOfOtherSteps(t *testing.T) {
 	needsModel(t)
 	dir := t.TempDir()
@@ -131,4 +132,16 @@ func TestSeedsOfOtherSteps(t *testing.T) {
 		t.Error("the study keeps another file than the configuration names")
 	}
 	succeed(t, dir, "evolve", "--resume", "--out", "s")
+
+	succeed(t, dir, "schedule", "make", "random:0.5:9", "--steps", "3", "--out", "three.json")
+	shorter := strings.Replace(strings.Replace(text, "six.json", "three.json", 1), `mode = "ecad"`, "mode = \"ecadx\"\nfewer_steps = [0.75]", 1)
+	writeTestFile(t, filepath.Join(dir, "shorter.toml"), shorter)
+	front = succeedJSON[study.Front](t, dir, "evolve", "shorter.toml")
+	if f, err = schedule.ReadFile(filepath.Join(dir, "three.json")); err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(front.Seeds, func(s study.FrontEntry) bool { return s.Name == "three" })
+	if i < 0 || front.Seeds[i].Hash != f.Schedule().Hash().String() {
+		t.Errorf("the seed of three steps became another: %+v", front.Seeds)
+	}
 }
