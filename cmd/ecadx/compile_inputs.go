@@ -76,8 +76,8 @@ func (t *task) encode(c *cli.Context, in *promptInputs) ([]dit.IOTensor, error) 
 	if err := t.warnCut(environmentOf(c), t.opened, texts); err != nil {
 		return nil, err
 	}
-	if err := negativeIsRead(t.command, in.negative, t.model.Defaults(), t.guidance); err != nil {
-		return nil, err
+	if why := negativeUnread(in.negative, t.model.Defaults(), t.guidance); why != "" {
+		return nil, usageError("%s: --negative: %s", t.command, why)
 	}
 	s, err := t.openSession(t.opened)
 	if err != nil {

@@ -164,6 +164,9 @@ func (p *searchPlan) open(where string) error {
 	if p.session, err = o.openSession(p.model); err != nil {
 		return err
 	}
+	if why := negativeUnread(p.cfg.Prompts.Negative, p.model.Defaults(), p.session.guidance); why != "" {
+		return inputError("%s: key \"prompts.negative\": %s", where, why)
+	}
 	if p.size, err = o.pictureSize(p.session); err != nil {
 		if codeOf(err) != exitUsage {
 			return err

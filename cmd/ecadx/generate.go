@@ -131,8 +131,8 @@ func (g *generation) run(c *cli.Context) error {
 		return err
 	}
 	defer s.Close()
-	if err := negativeIsRead(g.command, g.negative, m.Defaults(), s.guidance); err != nil {
-		return err
+	if why := negativeUnread(g.negative, m.Defaults(), s.guidance); why != "" {
+		return usageError("%s: --negative: %s", g.command, why)
 	}
 	size, err := g.pictureSize(s)
 	if err != nil {

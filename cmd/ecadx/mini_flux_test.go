@@ -24,6 +24,7 @@ func TestMiniFluxCommands(t *testing.T) {
 	refuse(t, dir, exitUsage, "--negative", "generate", "-p", ringPrompt, "--negative", "blue", "--guidance", "1", "--out", "n.png")
 	refuse(t, dir, exitUsage, "--negative", "compile", "--model", "mini-flux", "-p", ringPrompt, "--negative", "blue", "--out", "c")
 
+	refuse(t, dir, exitBadInput, "prompts.negative", "evolve", writeTestFile(t, filepath.Join(dir, "n.toml"), "[model]\npath = \"mini-flux\"\n[prompts]\nnegative = \"blue\"\n"), "--out", "n")
 	writeTestFile(t, filepath.Join(dir, "s.toml"), "[model]\npath = \"mini-flux\"\nsteps = 4\n[search]\npopulation = 4\ngenerations = 2\n[prompts]\ncount = 2\nheldout = 2\n"+
 		"[seeds]\nheuristics = [\"fora:2\"]\n[objectives]\nbaselines = [\"fora:2\"]\n")
 	front := succeedJSON[study.Front](t, dir, "evolve", "s.toml", "--out", "s")

@@ -111,15 +111,15 @@ func badModel(err error) error {
 	return badInput(err)
 }
 
-// negativeIsRead refuses a negative prompt that nothing would read.
-func negativeIsRead(command, negative string, d dit.Defaults, guidance float64) error {
+// negativeUnread says why nothing would read a negative prompt, and what to do; empty if something does, or there is none.
+func negativeUnread(negative string, d dit.Defaults, guidance float64) string {
 	switch {
 	case negative == "" || d.Guided(guidance):
-		return nil
+		return ""
 	case d.Guiding == dit.ClassifierFree:
-		return usageError("%s: --negative: with a guidance of %g nothing is moved away from it: use a --%s above 1, or leave it out", command, guidance, flagGuidance)
+		return fmt.Sprintf("a guidance of %g moves away from nothing: use a scale above 1, or leave it out", guidance)
 	}
-	return usageError("%s: --negative: the model's guidance takes no negative prompt: leave it out", command)
+	return "the model's guidance takes no negative prompt: leave it out"
 }
 
 // pictureSize resolves --resolution for a session that makes pictures, and checks it.
