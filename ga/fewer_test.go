@@ -111,10 +111,15 @@ func TestFewerSteps(t *testing.T) {
 		}
 		operators := map[string]int{}
 		for _, s := range log.snapshots[1:] {
+			run := map[int]bool{}
 			for _, e := range s.Candidates {
+				run[stepsOf(testShape, e.Genome)] = true
 				for _, name := range e.Birth.Operators {
 					operators[name]++
 				}
+			}
+			if s.Generation > 1 && len(run) > focusSteps {
+				t.Errorf("generation %d: children of %v steps", s.Generation, run)
 			}
 		}
 		if operators[MutateSteps.String()] == 0 || operators[CrossRows.String()] == 0 {
@@ -144,5 +149,39 @@ func TestFewerStepsErrors(t *testing.T) {
 	cfg.FewerSteps = slices.Delete(slices.Clone(cfg.FewerSteps), 0, 1)
 	if cfg.Validate() == nil {
 		t.Error("a seed of 4 steps in a search of 6, 3 and 2")
+	}
+}
+
+func TestCommonSteps(t *testing.T) {
+	a := &Structured{shape: testShape}
+	row := testShape.RowLen()
+	g := filled(testShape, true)
+	for i := range g.Len() {
+		o := g.Clone()
+		o.Set(i, false)
+		if got := a.commonSteps(g, o); got != i/row {
+			t.Fatalf("gene %d differs: %d steps in common, want %d", i, got, i/row)
+		}
+	}
+	if got := a.commonSteps(g, g.Clone()); got != testShape.Steps {
+		t.Errorf("equal genomes have %d steps in common", got)
+	}
+	if got := a.commonSteps(g, NewGenome(2*row)); got != 0 {
+		t.Errorf("genomes of different numbers of steps have %d in common", got)
+	}
+}
+
+// Of two children that promise the same, the one is chosen that shares its first steps with what is chosen already.
+func TestGainfulCountsSharedSteps(t *testing.T) {
+	a := &Structured{shape: testShape, elite: []Individual{{F: []float64{0, 1}}, {F: []float64{-1, 9}}}}
+	chosen, late, early := filled(testShape, true), filled(testShape, true), filled(testShape, true)
+	late.Set(late.Len()-1, false)
+	early.Set(testShape.RowLen(), false)
+	from := []Individual{{Genome: early, F: []float64{-0.9, 5}}, {Genome: late, F: []float64{-0.9, 5}}}
+	if picked, _ := a.gainful([]Individual{{Genome: chosen}}, from, 1); len(picked) != 1 || !picked[0].Genome.Equal(late) {
+		t.Errorf("picked %v", picked)
+	}
+	if picked, _ := a.gainful(nil, from, 1); len(picked) != 1 || !picked[0].Genome.Equal(early) {
+		t.Errorf("of two that share nothing picked %v, want the first", picked)
 	}
 }

@@ -345,11 +345,9 @@ func (a *Structured) commonSteps(g, o Genome) int {
 	if g.Len() != o.Len() {
 		return 0
 	}
-	n := 0
 	for i, w := range g.words {
 		if d := w ^ o.words[i]; d != 0 {
-			n = i*64 + bits.TrailingZeros64(d)
-			return n / a.shape.RowLen()
+			return (i*64 + bits.TrailingZeros64(d)) / a.shape.RowLen()
 		}
 	}
 	return stepsOf(a.shape, g)
