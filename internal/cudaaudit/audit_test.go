@@ -81,4 +81,22 @@ func TestNamesOfBothCompilers(t *testing.T) {
 	if a != b {
 		t.Errorf("%q is not %q", a, b)
 	}
+	a = canonical("void ecad::cuda::map_kernel<ecad::cuda::MapConfig<(ecad::cuda::MapOp)4, 8> >(ecad::cuda::MapParams)")
+	b = canonical("ecad::cuda::map_kernel<ecad::cuda::MapConfig<ecad::cuda::MapOp::kUnary, 8> >")
+	if a != b {
+		t.Errorf("%q is not %q", a, b)
+	}
+}
+
+// A kernel that is never launched is a problem once launches are known.
+func TestEveryKernelIsLaunched(t *testing.T) {
+	kernels := parseReport(report)[:1]
+	kernels[0].instructions = parseSASS(sass)[site{kernels[0].symbol, kernels[0].arch}]
+	for launched, want := range map[bool]bool{true: true, false: false} {
+		var out strings.Builder
+		_ = judge(kernels, launched, &out)
+		if got := strings.Contains(out.String(), "never launches it"); got != want {
+			t.Errorf("launches known %v: %s", launched, out.String())
+		}
+	}
 }

@@ -204,6 +204,9 @@ func shortName(name string) string {
 	return name
 }
 
+// enumerators: one compiler writes the name of a template's enumerator, the other its number. In the order of MapOp in kernels/cuda/kernels/map.h.
+var enumerators = strings.NewReplacer("(MapOp)0", "MapOp::kMove2", "(MapOp)1", "MapOp::kMove4", "(MapOp)2", "MapOp::kMove8", "(MapOp)3", "MapOp::kMove16", "(MapOp)4", "MapOp::kUnary", "(MapOp)5", "MapOp::kAdd")
+
 // canonical is a name in a form that does not depend on which compiler wrote it.
 func canonical(name string) string {
 	return strings.Map(func(r rune) rune {
@@ -211,5 +214,5 @@ func canonical(name string) string {
 			return -1
 		}
 		return r
-	}, shortName(name))
+	}, enumerators.Replace(shortName(name)))
 }

@@ -58,7 +58,7 @@ func audit(objects, tools, launchFile string, w io.Writer) error {
 	}
 	join(kernels, launches)
 	printTable(kernels, w)
-	return judge(kernels, w)
+	return judge(kernels, launches != nil, w)
 }
 
 // readObject joins the ptxas report of an object with its machine code.
@@ -136,8 +136,8 @@ func clip(s string) string {
 	return s[:most-3] + "..."
 }
 
-// judge fails on the first rule that something breaks, after naming all that does.
-func judge(kernels []*kernel, w io.Writer) error {
+// judge fails when a rule is broken, after naming all that breaks one. launched: every kernel has a launch.
+func judge(kernels []*kernel, launched bool, w io.Writer) error {
 	problems := 0
 	for _, k := range kernels {
 		for _, p := range k.problems() {
@@ -149,6 +149,12 @@ func judge(kernels []*kernel, w io.Writer) error {
 		if !slices.ContainsFunc(kernels, func(k *kernel) bool { return r.applies(k) }) {
 			problems++
 			fmt.Fprintf(w, "FAIL no kernel of %s for %s: the rule about %s checks nothing\n", r.object, r.arch, strings.Join(r.instructions, ", "))
+		}
+	}
+	for _, k := range kernels {
+		if launched && k.launch == nil {
+			problems++
+			fmt.Fprintf(w, "FAIL %s for %s: cuda_launches never launches it, so that nothing is known of its blocks\n", k.name, k.arch)
 		}
 	}
 	if problems > 0 {

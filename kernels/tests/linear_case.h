@@ -28,12 +28,13 @@ emu::Report report;
 void forget() { report = {}; }
 std::string trouble() { return report.text(); }
 uint64_t conflicts() { return report.conflicts(); }
-// Where there are bank conflicts, but for two-way ones at results on their way out, or any there unless whole warps store them.
-std::string conflicts_inside(bool whole_stores) {
+// Where there are bank conflicts, but for those at results on their way out: of so many ways, or any unless whole warps store them.
+std::string conflicts_inside(bool whole_stores, uint64_t ways_out) {
   for (const emu::SiteCounts& site : report.sites) {
     const std::string file = site.file;
     const bool out = file.find("linear_epilogue.cuh") != std::string::npos || file.find("linear_stream.cuh") != std::string::npos;  // a stream's loop has no shared memory
-    if (site.shared && (!out || whole_stores) && site.transactions > (out ? 2 : 1) * site.ideal) return file.substr(file.rfind('/') + 1) + ":" + std::to_string(site.line);
+    if (site.shared && (!out || whole_stores) && site.transactions > (out ? ways_out : 1) * site.ideal) 
+      return file.substr(file.rfind('/') + 1) + ":" + std::to_string(site.line) + ", " + std::to_string(site.transactions) + " wavefronts where " + std::to_string(site.ideal) + " would do";
   }
   return "";
 }
@@ -43,7 +44,7 @@ std::string moves() { return "reads " + std::to_string(report.counters.read_byte
 void forget() {}
 std::string trouble() { return ""; }
 uint64_t conflicts() { return 0; }
-std::string conflicts_inside(bool) { return ""; }
+std::string conflicts_inside(bool, uint64_t) { return ""; }
 bool moved(uint64_t, uint64_t) { return true; }
 std::string moves() { return ""; }
 #endif
@@ -432,7 +433,7 @@ void run_variant(const Problem& p, const LinearVariant& v, const char* kernel, O
   if (!s.is_ok() && trouble().empty()) fail(name, s.message());
   if (!o.check(name)) return;
   if (conflict_free && o.whole_stores() && conflicts() != 0) fail(name, std::to_string(conflicts()) + " bank conflicts");
-  const std::string inside = conflicts_inside(o.whole_stores());
+  const std::string inside = conflicts_inside(o.whole_stores(), p.f32_x && kernel[0] == 't' ? 4 : 2);
   if (!inside.empty()) fail(name, "bank conflicts at " + inside);
   if (bytes && kernel[0] == 's') o.check_stream_bytes(name, v.tile_m, v.tile_n);
   else if (bytes) o.check_bytes(name, v.tile_m, v.tile_n, 1, {32, v.tile_n / 2});

@@ -10,7 +10,7 @@
 // Expected     reads 4 m k tiles_n + 128 k_tiles n tiles_m bytes through L2 (and the bias), writes m n sizeof(y). 2 m n k FLOPs (twice
 //              for gated). Limit: CUDA cores; simple rather than fast, no released model runs its large products here.
 // Edge cases   any m, n, k from 1; rows and columns outside are zeros and never stored.
-// Bank conflicts none in the main loop; two-way where whole warps store y from shared memory, more at its ends.
+// Bank conflicts none in the main loop; four-way where float32 results are put into shared memory on their way out, more at the ends of y.
 // Measured     no GPU has run it yet: the emulator shows values, races, bank conflicts and bytes, not speed.
 // Twin         kernels/ref/linear.cpp: ref_linear, ref_gated_linear.
 // Not here     float16 and float64 inputs (refused when the op is bound).
