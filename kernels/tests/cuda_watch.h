@@ -70,7 +70,7 @@ int finish();
 // Kernels are chosen as for a device of so few multiprocessors, the emulator's number: then small shapes take the tiles that large ones do.
 inline constexpr int32_t kMultiprocessors = 4;
 
-// The body once for each isa, as in ecad_device_config; the process's exit code.
+// The body once for each isa, as in ecad_device_config (under AddressSanitizer for the first alone); the process's exit code.
 int cuda_main(void (*body)(const std::vector<Backend*>& tested, Backend& reference), std::initializer_list<int32_t> isas = {ECAD_ISA_AUTO});
 
 }  // namespace op_test
