@@ -38,7 +38,9 @@ func TestMiniFluxCommands(t *testing.T) {
 func TestDamagedMiniFlux(t *testing.T) {
 	needsModel(t)
 	dir := t.TempDir()
-	succeed(t, dir, "model", "export", "--model", "mini-flux", "--out", "m")
+	if r := ecadx(t, dir, "model", "export", "--model", "mini-flux", "--out", "m"); r.code != 0 || !strings.Contains(r.stderr, "--resolution 64") {
+		t.Fatalf("export: exit %d: %s", r.code, r.stderr)
+	}
 	generate := []string{"generate", "--model", "m", "-p", ringPrompt, "--steps", "1", "--resolution", "64", "--out", "p.png", "--force"}
 	if v := succeedJSON[verifyReport](t, dir, "model", "verify", "--model", "m"); !v.OK {
 		t.Errorf("verify: %+v", v)

@@ -365,6 +365,30 @@ type exportedFile struct {
 	Bytes int64  `json:"bytes"`
 }
 
+// remarkDefaults names what a built-in model is run with and the files in dir, in a layout that has no place for it, do not say.
+func (o *options) remarkDefaults(env *environment, m *dit.Model, dir string) error {
+	written, err := dit.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer written.Close()
+	flags, own, files := "", m.Defaults(), written.Defaults()
+	if own.LatentSize != files.LatentSize {
+		size, err := bench.SizeOf(m, 0, 0)
+		if err != nil {
+			return err
+		}
+		flags += fmt.Sprintf(" --%s %d", flagResolution, size.Height)
+	}
+	if own.Guidance != files.Guidance {
+		flags += fmt.Sprintf(" --%s %g", flagGuidance, own.Guidance)
+	}
+	if flags != "" {
+		o.remark(env, "ecadx: %s: its files have no place for what %s is run with: give it%s", dir, m.Ref(), flags)
+	}
+	return nil
+}
+
 func modelExport(c *cli.Context, o *options, m *dit.Model) error {
 	dir := c.String(flagOut)
 	if dir == "" {
@@ -379,6 +403,9 @@ func modelExport(c *cli.Context, o *options, m *dit.Model) error {
 		return inputError("%s: %w: give another --out, or --force to replace it", dir, dit.ErrExists)
 	case err != nil:
 		return badInput(err)
+	}
+	if err := o.remarkDefaults(env, m, dir); err != nil {
+		return err
 	}
 	files := []exportedFile{}
 	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
