@@ -1,9 +1,6 @@
 package tokenizer
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -20,7 +17,7 @@ const (
 	clipEnd   = "<|endoftext|>"
 )
 
-// MaxVocabulary is the most tokens a BPE vocabulary may have; CLIP's has 49,408.
+// MaxVocabulary is one more than the largest id a BPE vocabulary may have; CLIP's has 49,408.
 const MaxVocabulary = 1 << 22
 
 // BPE is CLIP's tokenizer: byte-level byte-pair encoding with marked ends of words. It is immutable and may be used by several goroutines at
@@ -42,133 +39,29 @@ type pair struct{ left, right int32 }
 
 type merge struct{ rank, id int32 }
 
-// NewBPE builds a tokenizer from the content of vocab.json and merges.txt. Errors say which token, or which line, is at fault.
-func NewBPE(vocab, merges []byte) (*BPE, error) {
-	ids, err := parseVocabulary(vocab)
-	if err != nil {
-		return nil, fmt.Errorf("vocab.json: %w", err)
-	}
-	var rules [][2]string
-	lines := bufio.NewScanner(bytes.NewReader(merges))
-	lines.Buffer(nil, MaxModel)
-	for n := 1; lines.Scan(); n++ {
-		line := lines.Text()
-		if strings.HasPrefix(line, "#version") || line == "" {
-			continue
-		}
-		left, right, ok := strings.Cut(line, " ")
-		if !ok || left == "" || right == "" || strings.Contains(right, " ") {
-			return nil, fmt.Errorf("merges.txt: line %d: %q is not two symbols with a space between", n, short(line))
-		}
-		rules = append(rules, [2]string{left, right})
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("merges.txt: %w", err)
-	}
-	b, err := newBPE(ids, rules)
-	if err != nil {
-		return nil, fmt.Errorf("vocab.json and merges.txt: %w", err)
-	}
-	if len(rules) == 0 {
-		return nil, errors.New("merges.txt: it has no merges: the file is empty or cut short")
-	}
-	return b, nil
-}
+// rules are the merges of a file in order of rank: each calls f for every one until f or the file has an error.
+type rules func(f func(left, right []byte) error) error
 
-// NewBPEFromJSON builds a tokenizer from the content of tokenizer.json.
-func NewBPEFromJSON(data []byte) (*BPE, error) {
-	if len(data) > MaxModel {
-		return nil, fmt.Errorf("tokenizer.json: %d bytes, at most %d are allowed", len(data), MaxModel)
-	}
-	var file struct {
-		Model struct {
-			Type   string            `json:"type"`
-			Suffix string            `json:"end_of_word_suffix"`
-			Vocab  json.RawMessage   `json:"vocab"`
-			Merges []json.RawMessage `json:"merges"`
-		} `json:"model"`
-	}
-	if err := json.Unmarshal(data, &file); err != nil {
-		return nil, fmt.Errorf("tokenizer.json: %w", err)
-	}
-	if m := file.Model; m.Type != "BPE" || m.Suffix != wordEnd {
-		return nil, fmt.Errorf("tokenizer.json: key \"model\": type %q with end_of_word_suffix %q is not supported: CLIP's BPE has %q", m.Type, m.Suffix, wordEnd)
-	}
-	ids, err := parseVocabulary(file.Model.Vocab)
-	if err != nil {
-		return nil, fmt.Errorf("tokenizer.json: key \"model.vocab\": %w", err)
-	}
-	rules := make([][2]string, len(file.Model.Merges))
-	for i, raw := range file.Model.Merges {
-		if rules[i], err = parseMerge(raw); err != nil {
-			return nil, fmt.Errorf("tokenizer.json: key \"model.merges\": rule %d: %w", i, err)
-		}
-	}
-	b, err := newBPE(ids, rules)
-	if err != nil {
-		return nil, fmt.Errorf("tokenizer.json: %w", err)
-	}
-	return b, nil
-}
-
-// parseMerge reads ["a","b"], or "a b" as older files have it.
-func parseMerge(raw json.RawMessage) (rule [2]string, err error) {
-	var both []string
-	var text string
-	if json.Unmarshal(raw, &both) == nil && len(both) == 2 {
-		return [2]string(both), nil
-	}
-	if json.Unmarshal(raw, &text) == nil {
-		if left, right, ok := strings.Cut(text, " "); ok {
-			return [2]string{left, right}, nil
-		}
-	}
-	return rule, fmt.Errorf("%.80s is not two symbols", raw)
-}
-
-func short(s string) string {
-	if len(s) > 60 {
-		return strings.ToValidUTF8(s[:60], "") + "..."
-	}
-	return s
-}
-
-func parseVocabulary(data []byte) (map[string]int32, error) {
-	if len(data) > MaxModel {
-		return nil, fmt.Errorf("%d bytes, at most %d are allowed", len(data), MaxModel)
-	}
-	var ids map[string]int32
-	if err := json.Unmarshal(data, &ids); err != nil {
-		return nil, err
-	}
-	for token, id := range ids {
-		if id < 0 || id >= MaxVocabulary {
-			return nil, fmt.Errorf("token %q: id %d is out of range: 0 to %d", short(token), id, MaxVocabulary-1)
-		}
-	}
-	return ids, nil
-}
-
-func newBPE(ids map[string]int32, rules [][2]string) (*BPE, error) {
-	b := &BPE{merges: make(map[pair]merge, len(rules))}
-	find := func(token string) (int32, error) {
-		id, ok := ids[token]
+func newBPE(v *vocabulary, merges rules) (*BPE, error) {
+	b := &BPE{}
+	find := func(token []byte) (int32, error) {
+		id, ok := v.id(token)
 		if !ok {
-			return 0, fmt.Errorf("the vocabulary lacks %q", short(token))
+			return 0, fmt.Errorf("the vocabulary lacks %q", short(string(token)))
 		}
 		b.size = max(b.size, int(id)+1)
 		return id, nil
 	}
 	var err error
-	if b.begin, err = find(clipBegin); err != nil {
+	if b.begin, err = find([]byte(clipBegin)); err != nil {
 		return nil, err
 	}
-	if b.end, err = find(clipEnd); err != nil {
+	if b.end, err = find([]byte(clipEnd)); err != nil {
 		return nil, err
 	}
 	// A symbol that the vocabulary lacks is the unknown token, which is CLIP's end token.
 	orEnd := func(token string) int32 {
-		if id, err := find(token); err == nil {
+		if id, err := find([]byte(token)); err == nil {
 			return id
 		}
 		return b.end
@@ -176,21 +69,31 @@ func newBPE(ids map[string]int32, rules [][2]string) (*BPE, error) {
 	for c, text := range byteSymbols() {
 		b.symbols[c] = symbol{inner: orEnd(text), last: orEnd(text + wordEnd)}
 	}
-	for rank, r := range rules {
-		var p pair
-		var m merge
-		for _, f := range []struct {
-			id    *int32
-			token string
-		}{{&p.left, r[0]}, {&p.right, r[1]}, {&m.id, r[0] + r[1]}} {
-			if *f.id, err = find(f.token); err != nil {
-				return nil, fmt.Errorf("merge %d, %q with %q: %w", rank, short(r[0]), short(r[1]), err)
+	// All merges are looked up before any is kept: files that are refused take no memory.
+	rank, joined := int32(0), []byte(nil)
+	each := func(keep func(pair, merge)) error {
+		rank = 0
+		return merges(func(left, right []byte) error {
+			joined = append(append(joined[:0], left...), right...)
+			var ids [3]int32
+			for i, token := range [...][]byte{left, right, joined} {
+				if ids[i], err = find(token); err != nil {
+					return fmt.Errorf("merge %d, %q with %q: %w", rank, short(string(left)), short(string(right)), err)
+				}
 			}
-		}
-		m.rank = int32(rank)
-		b.merges[p] = m
+			keep(pair{ids[0], ids[1]}, merge{rank, ids[2]})
+			rank++
+			return nil
+		})
 	}
-	return b, nil
+	if err := each(func(pair, merge) {}); err != nil {
+		return nil, err
+	}
+	if rank == 0 {
+		return nil, errors.New("no merges: the file is empty or cut short")
+	}
+	b.merges = make(map[pair]merge, min(int(rank), len(v.entries)))
+	return b, each(func(p pair, m merge) { b.merges[p] = m })
 }
 
 // byteSymbols are GPT-2's characters for the 256 bytes: printable ones stand for themselves, the others, in order, for U+0100 onwards.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"ecadx/internal/hostile"
 )
 
 func loadBPE(t testing.TB) *BPE {
@@ -106,11 +108,75 @@ func TestBadBPE(t *testing.T) {
 	}
 }
 
+// Every small damage gives an error or a tokenizer, and large files that are refused at their end take no more memory than their size and 1 MiB.
+func TestDamagedBPE(t *testing.T) {
+	vocab := []byte(`{"<|startoftext|>": 0, "\u003c|endoftext|>": 1, "a": 2, "b</w>": 3, "ab</w>": 4}`)
+	merges := []byte("#version: 0.2\r\na b</w>\n")
+	file := []byte(`{"x": [1, {"y": "]"}], "model": {"type": "BPE", "end_of_word_suffix": "</w>", "vocab": ` + string(vocab) + `, "merges": [["a", "b</w>"]]}}`)
+	for _, c := range []struct {
+		good []byte
+		read func([]byte) (*BPE, error)
+	}{
+		{vocab, func(b []byte) (*BPE, error) { return NewBPE(b, merges) }}, {merges, func(b []byte) (*BPE, error) { return NewBPE(vocab, b) }}, {file, NewBPEFromJSON},
+	} {
+		b, err := c.read(c.good)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ids := b.Encode("AB"); !slices.Equal(ids, []int32{4}) {
+			t.Errorf("ids %v", ids)
+		}
+		hostile.Damaged(c.good, func(_ string, bad []byte) {
+			hostile.Bounded(t, len(bad), func() {
+				if b, err := c.read(bad); err == nil {
+					checkIDs(t, b, "ab a<|endoftext|>")
+				}
+			})
+		})
+	}
+
+	var many, rules strings.Builder
+	for i := range 200_000 {
+		fmt.Fprintf(&many, "%q:%d,", fmt.Sprintf("%x", i), i)
+		rules.WriteString("a b</w>\n")
+	}
+	last := func(entry string) []byte { return []byte("{" + many.String() + entry + "}") }
+	long := rules.String()
+	for name, c := range map[string]struct{ vocab, merges []byte }{
+		"an id":              {last(`"z": -1`), merges},
+		"no begin":           {last(`"z": 1`), merges},
+		"an unknown symbol":  {last(string(vocab[1 : len(vocab)-1])), []byte(long + "a z\n")},
+		"a line":             {vocab, []byte(long + "a")},
+		"a symbol of merges": {vocab, []byte(long + "a c\n")},
+	} {
+		hostile.Bounded(t, len(c.vocab)+len(c.merges), func() {
+			if _, err := NewBPE(c.vocab, c.merges); err == nil {
+				t.Errorf("%s: no error", name)
+			}
+		})
+		if t.Failed() {
+			t.Fatal(name)
+		}
+		list := strings.ReplaceAll(strings.TrimSuffix(strings.ReplaceAll(strings.TrimPrefix(string(c.merges), "#version: 0.2\r\n"), " ", `","`), "\n"), "\n", `"],["`)
+		whole := []byte(`{"model": {"type": "BPE", "end_of_word_suffix": "</w>", "vocab": ` + string(c.vocab) + `, "merges": [["` + list + `"]]}}`)
+		hostile.Bounded(t, len(whole), func() {
+			if _, err := NewBPEFromJSON(whole); err == nil {
+				t.Errorf("%s: no error", name)
+			}
+		})
+		if t.Failed() {
+			t.Fatal(name, "in tokenizer.json")
+		}
+	}
+}
+
 // FuzzBPE: any files give an error or a tokenizer whose ids are in the vocabulary.
 func FuzzBPE(f *testing.F) {
 	f.Add([]byte(`{"<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2, "b</w>": 3, "ab</w>": 4}`), []byte("#version: 0.2\na b</w>\n"), "ab a <|endoftext|>b\xff")
 	f.Fuzz(func(t *testing.T, vocab, merges []byte, text string) {
-		if b, err := NewBPE(vocab, merges); err == nil {
+		var b *BPE
+		var err error
+		if hostile.Bounded(t, len(vocab)+len(merges), func() { b, err = NewBPE(vocab, merges) }); err == nil {
 			checkIDs(t, b, text)
 		}
 	})
@@ -121,7 +187,9 @@ func FuzzBPEFromJSON(f *testing.F) {
 	f.Add([]byte(`{"model": {"type": "BPE", "end_of_word_suffix": "</w>", "vocab": {"<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2, "b</w>": 3, "ab</w>": 4},`+
 		`"merges": [["a", "b</w>"], "a b</w>"]}}`), "ab a <|endoftext|>b\xff")
 	f.Fuzz(func(t *testing.T, file []byte, text string) {
-		if b, err := NewBPEFromJSON(file); err == nil {
+		var b *BPE
+		var err error
+		if hostile.Bounded(t, len(file), func() { b, err = NewBPEFromJSON(file) }); err == nil {
 			checkIDs(t, b, text)
 		}
 	})
