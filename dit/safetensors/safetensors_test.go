@@ -272,7 +272,9 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-func TestSharded(t *testing.T) {
+// shardedFolders hold weights in one file and in several, and indexes with one fault each.
+func shardedFolders(t *testing.T) fstest.MapFS {
+	t.Helper()
 	small := func(names ...string) *fstest.MapFile {
 		var items []safetensors.Item
 		for i, n := range names {
@@ -285,7 +287,7 @@ func TestSharded(t *testing.T) {
 		return &fstest.MapFile{Data: b.Bytes()}
 	}
 	index := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
-	fsys := fstest.MapFS{
+	return fstest.MapFS{
 		"te/model-00001-of-00002.safetensors":   small("a", "b"),
 		"te/model-00002-of-00002.safetensors":   small("c", "unlisted"),
 		"te/model.safetensors.index.json":       index(`{"metadata":{"total_size":3},"weight_map":{"a":"model-00001-of-00002.safetensors","c":"model-00002-of-00002.safetensors","b":"model-00001-of-00002.safetensors"}}`),
@@ -309,76 +311,95 @@ func TestSharded(t *testing.T) {
 		"both/m.fp16.safetensors":               small("half"),
 		"directory/m.safetensors/x.safetensors": small("x"),
 	}
+}
+
+func TestSharded(t *testing.T) {
+	fsys := shardedFolders(t)
 	// The same files on disk must behave in the same way.
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, fsys); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range []safetensors.Source{safetensors.FS(fsys), safetensors.Dir(dir)} {
-		w, err := safetensors.OpenWeights(s.Sub("te"), "model")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := w.Names(); !slices.Equal(got, []string{"a", "b", "c", "unlisted"}) || len(w.Files()) != 2 {
-			t.Errorf("names %q", got)
-		}
-		if x, ok := w.Tensor("b"); !ok || x.Data[0] != 2 {
-			t.Errorf("tensor b: %v %v", x, ok)
-		}
-		if _, ok := w.Tensor("nothing"); ok {
-			t.Error("found a tensor that is not there")
-		}
-		if _, err := w.Need("c", 1); err != nil {
-			t.Error(err)
-		}
-		if _, err := w.Need("c", -1); err != nil {
-			t.Error(err)
-		}
-		if _, err := w.Need("c", 2); err == nil || !strings.Contains(err.Error(), "[1], the model needs [2]") {
-			t.Errorf("wrong shape: %v", err)
-		}
-		if _, err := w.Need("x", 2); err == nil || !strings.Contains(err.Error(), `"x" is missing`) {
-			t.Errorf("missing tensor: %v", err)
-		}
-		if err := w.Close(); err != nil {
-			t.Error(err)
-		}
-		for _, c := range []struct{ dir, tensor string }{{"half", "h"}, {"half2", "q"}, {"both", "full"}} {
-			w, err := safetensors.OpenWeights(s.Sub(c.dir), "m")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, ok := w.Tensor(c.tensor); !ok {
-				t.Errorf("%s: %q not found in %q", c.dir, c.tensor, w.Names())
-			}
-			w.Close()
-		}
-		if w, err := safetensors.OpenWeights(s.Sub("both"), "m", "fp16", ""); err != nil || w.Names()[0] != "half" {
-			t.Errorf("variant order: %v", err)
-		} else {
-			w.Close()
-		}
-		for dir, want := range map[string]string{
-			"missing": "gone.safetensors", "absent": `"nope": it is not in x.safetensors`, "escape": "plain file name", "twice": `"q" is in both`,
-			"nomap": `"weight_map" is missing`, "badmap": "want '{'", "badvalue": `want '"'`, "emptymap": "no tensors",
-			"syntax": "found the end", "large": "at most", "directory": "looked for m.safetensors", "nowhere": "looked for m.safetensors",
-		} {
-			if _, err := safetensors.OpenWeights(s.Sub(dir), "m"); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), dir) {
-				t.Errorf("%s: error %v, want %q", dir, err, want)
-			}
-		}
-		if _, err := safetensors.OpenWeights(s.Sub("nowhere"), "m"); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("missing weights: %v", err)
-		}
-		if _, err := s.Sub("te").ReadFile("none.json", 10); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("missing file: %v", err)
-		}
-		if _, err := s.ReadFile("te", 1<<20); err == nil {
-			t.Error("read a folder as a file")
-		}
+		testShards(t, s)
+		testVariants(t, s)
+		testFaultyFolders(t, s)
 	}
 	if _, err := safetensors.Open(dir); err == nil || !strings.Contains(err.Error(), "regular") {
 		t.Errorf("directory: %v", err)
+	}
+}
+
+// testShards reads tensors of a folder with an index.
+func testShards(t *testing.T, s safetensors.Source) {
+	w, err := safetensors.OpenWeights(s.Sub("te"), "model")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := w.Names(); !slices.Equal(got, []string{"a", "b", "c", "unlisted"}) || len(w.Files()) != 2 {
+		t.Errorf("names %q", got)
+	}
+	if x, ok := w.Tensor("b"); !ok || x.Data[0] != 2 {
+		t.Errorf("tensor b: %v %v", x, ok)
+	}
+	if _, ok := w.Tensor("nothing"); ok {
+		t.Error("found a tensor that is not there")
+	}
+	if _, err := w.Need("c", 1); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.Need("c", -1); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.Need("c", 2); err == nil || !strings.Contains(err.Error(), "[1], the model needs [2]") {
+		t.Errorf("wrong shape: %v", err)
+	}
+	if _, err := w.Need("x", 2); err == nil || !strings.Contains(err.Error(), `"x" is missing`) {
+		t.Errorf("missing tensor: %v", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// testVariants finds weights by their names and variants.
+func testVariants(t *testing.T, s safetensors.Source) {
+	for _, c := range []struct{ dir, tensor string }{{"half", "h"}, {"half2", "q"}, {"both", "full"}} {
+		w, err := safetensors.OpenWeights(s.Sub(c.dir), "m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := w.Tensor(c.tensor); !ok {
+			t.Errorf("%s: %q not found in %q", c.dir, c.tensor, w.Names())
+		}
+		w.Close()
+	}
+	if w, err := safetensors.OpenWeights(s.Sub("both"), "m", "fp16", ""); err != nil || w.Names()[0] != "half" {
+		t.Errorf("variant order: %v", err)
+	} else {
+		w.Close()
+	}
+}
+
+// testFaultyFolders expects errors that name the folder and what is wrong.
+func testFaultyFolders(t *testing.T, s safetensors.Source) {
+	for dir, want := range map[string]string{
+		"missing": "gone.safetensors", "absent": `"nope": it is not in x.safetensors`, "escape": "plain file name", "twice": `"q" is in both`,
+		"nomap": `"weight_map" is missing`, "badmap": "want '{'", "badvalue": `want '"'`, "emptymap": "no tensors",
+		"syntax": "found the end", "large": "at most", "directory": "looked for m.safetensors", "nowhere": "looked for m.safetensors",
+	} {
+		if _, err := safetensors.OpenWeights(s.Sub(dir), "m"); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: error %v, want %q", dir, err, want)
+		}
+	}
+	if _, err := safetensors.OpenWeights(s.Sub("nowhere"), "m"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing weights: %v", err)
+	}
+	if _, err := s.Sub("te").ReadFile("none.json", 10); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+	if _, err := s.ReadFile("te", 1<<20); err == nil {
+		t.Error("read a folder as a file")
 	}
 }
 

@@ -217,6 +217,15 @@ TEST(queries) {
   CHECK_OK(ecad_program_inspect(bytes.data(), bytes.size(), &before, &err));
   CHECK(std::memcmp(&before, &info, sizeof info) == 0);
   CHECK_FAILS(ecad_program_inspect(bytes.data(), bytes.size() - 1, &before, &err), ECAD_BAD_PROGRAM, "");
+}
+
+TEST(times_and_items_of_a_schedule) {
+  auto device = open_device();
+  auto weights = corpus::weights(device.get());
+  auto program = load(device.get(), weights.get(), corpus::every_op());
+  ecad_section_info section = ECAD_SECTION_INFO_INIT;
+  ecad_schedule_info schedule = ECAD_SCHEDULE_INFO_INIT;
+  CHECK_OK(ecad_program_schedule_query(program.get(), 0, &schedule, &err));
   // Room for the times of a schedule is what it says.
   auto state = new_state(program.get());
   write(state.get(), "latents", std::vector<float>(96));
@@ -229,6 +238,8 @@ TEST(queries) {
   CHECK_OK(ecad_run_schedule(state.get(), program.get(), 0, &args, &err));
   CHECK_EQ(args.times_len, schedule.num_op_times);
   uint64_t flops = 0;
+  ecad_op_info op{};
+  op.struct_size = sizeof op;
   std::vector<ecad_run_item> run(schedule.num_items);
   size_t length = 0;
   CHECK_OK(ecad_program_schedule(program.get(), 0, run.data(), run.size(), &length, &err));
