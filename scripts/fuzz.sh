@@ -39,6 +39,8 @@ else
 	label="$what $name"
 	${GO:-go} test -run '^$' -fuzz "^$name\$" -fuzztime "${seconds}s" -parallel 1 "$what" >"$log" 2>&1 && ok=1 || ok=0
 	runs=$(sed -n 's/.*execs: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
+	# When the time ends, go test before 1.27 may fail with that alone (golang.org/issue/75804). What it finds, hangs too, it writes to a file.
+	if [ $ok = 0 ] && grep -qx ' *context deadline exceeded' "$log" && ! grep -qE 'Failing input|hung or terminated|panic' "$log"; then ok=1; fi
 fi
 if [ $ok = 1 ]; then
 	echo "fuzz: ok   $label: ${runs:-0} executions in $(($(date +%s) - start)) s"
