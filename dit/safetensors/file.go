@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"unsafe"
+
+	"ecadx/dit/jsonscan"
 )
 
 // Tensor is one tensor of a file. Data holds the elements row-major and little-endian, starting at any alignment; it
@@ -94,13 +96,13 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 // Metadata returns a new map of the file's __metadata__, empty if it has none. Of duplicate keys the last one counts.
 func (f *File) Metadata() map[string]string {
 	m := map[string]string{}
-	if f.index.metadata.len == 0 {
+	if f.index.metadata.Len == 0 {
 		return m
 	}
-	s := &scanner{b: f.index.header, pos: f.index.metadata.off}
-	s.list('{', '}', func() error { // checked when the file was opened
+	s := &scanner{jsonscan.Scanner{Bytes: f.index.header, Pos: f.index.metadata.Off}}
+	s.List('{', '}', func() error { // checked when the file was opened
 		k, v, err := s.pair()
-		m[string(appendText(nil, s.b, k))] = string(appendText(nil, s.b, v))
+		m[string(k.Append(nil, s.Bytes))] = string(v.Append(nil, s.Bytes))
 		return err
 	})
 	return m

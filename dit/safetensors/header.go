@@ -8,6 +8,8 @@ import (
 	"math/bits"
 	"slices"
 	"unicode/utf8"
+
+	"ecadx/dit/jsonscan"
 )
 
 const (
@@ -32,11 +34,11 @@ type entry struct {
 
 // index is the checked header of one file.
 type index struct {
-	header   []byte  // the JSON text, part of the file
-	data     []byte  // the data section, part of the file
-	entries  []entry // sorted by name
-	names    []byte  // decoded names
-	metadata text    // the __metadata__ object in header: off and len; len 0 if there is none
+	header   []byte        // the JSON text, part of the file
+	data     []byte        // the data section, part of the file
+	entries  []entry       // sorted by name
+	names    []byte        // decoded names
+	metadata jsonscan.Text // the __metadata__ object in header: off and len; len 0 if there is none
 }
 
 func (x *index) name(e entry) []byte {
@@ -68,10 +70,10 @@ func parse(file []byte) (*index, error) {
 	}
 	// The first pass checks and counts, so that the second can fill slices of the exact size.
 	count, decoded := 0, 0
-	err := x.scan(func(t text, e entry) {
+	err := x.scan(func(t jsonscan.Text, e entry) {
 		count++
-		if t.escaped {
-			decoded += t.len
+		if t.Escaped {
+			decoded += t.Len
 		}
 	})
 	if err != nil {
@@ -79,11 +81,11 @@ func parse(file []byte) (*index, error) {
 	}
 	x.entries = make([]entry, 0, count)
 	x.names = make([]byte, 0, decoded)
-	err = x.scan(func(t text, e entry) {
-		e.name, e.nameLen = uint32(t.off), uint32(t.len)
-		if t.escaped {
+	err = x.scan(func(t jsonscan.Text, e entry) {
+		e.name, e.nameLen = uint32(t.Off), uint32(t.Len)
+		if t.Escaped {
 			at := len(x.names)
-			x.names = appendText(x.names, x.header, t)
+			x.names = t.Append(x.names, x.header)
 			e.name, e.nameLen, e.inNames = uint32(at), uint32(len(x.names)-at), true
 		}
 		x.entries = append(x.entries, e)
@@ -97,16 +99,16 @@ func parse(file []byte) (*index, error) {
 	return x, x.sortNames()
 }
 
+// scanner reads the parts of a header.
+type scanner struct{ jsonscan.Scanner }
+
 // scan reads the whole header and calls add for each tensor with its name.
-func (x *index) scan(add func(text, entry)) error {
-	s := &scanner{b: x.header}
-	x.metadata = text{}
-	err := s.list('{', '}', func() error {
-		name, err := s.str()
+func (x *index) scan(add func(jsonscan.Text, entry)) error {
+	s := &scanner{jsonscan.Scanner{Bytes: x.header}}
+	x.metadata = jsonscan.Text{}
+	err := s.List('{', '}', func() error {
+		name, err := s.Key()
 		if err != nil {
-			return err
-		}
-		if err := s.expect(':'); err != nil {
 			return err
 		}
 		if x.isMetadata(name) {
@@ -114,7 +116,7 @@ func (x *index) scan(add func(text, entry)) error {
 		}
 		e, err := s.tensor()
 		if err != nil {
-			return fmt.Errorf("tensor %q: %w", clip(string(x.header[name.off:name.off+name.len])), err)
+			return fmt.Errorf("tensor %q: %w", clip(string(name.Raw(x.header))), err)
 		}
 		add(name, e)
 		return nil
@@ -122,50 +124,43 @@ func (x *index) scan(add func(text, entry)) error {
 	if err != nil {
 		return err
 	}
-	if s.peek() != 0 || s.pos < len(s.b) {
-		return s.errorf("text after the closing '}'")
-	}
-	return nil
+	return s.End()
 }
 
-func (x *index) isMetadata(name text) bool {
-	if !name.escaped {
-		return string(x.header[name.off:name.off+name.len]) == metadataKey
+func (x *index) isMetadata(name jsonscan.Text) bool {
+	if !name.Escaped {
+		return string(name.Raw(x.header)) == metadataKey
 	}
-	if name.len > 6*len(metadataKey) {
+	if name.Len > 6*len(metadataKey) {
 		return false
 	}
 	var buf [6 * len(metadataKey)]byte // the decoded name is no longer than the raw one, so append stays in it
-	return bytes.Equal(appendText(buf[:0], x.header, name), []byte(metadataKey))
+	return bytes.Equal(name.Append(buf[:0], x.header), []byte(metadataKey))
 }
 
 // scanMetadata checks the __metadata__ object, a map from string to string.
 func (x *index) scanMetadata(s *scanner) error {
-	if x.metadata.len > 0 {
-		return s.errorf("%s appears twice", metadataKey)
+	if x.metadata.Len > 0 {
+		return s.Errorf("%s appears twice", metadataKey)
 	}
-	s.space()
-	start := s.pos
-	err := s.list('{', '}', func() error {
+	s.Space()
+	start := s.Pos
+	err := s.List('{', '}', func() error {
 		_, _, err := s.pair()
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", metadataKey, err)
 	}
-	x.metadata = text{off: start, len: s.pos - start}
+	x.metadata = jsonscan.Text{Off: start, Len: s.Pos - start}
 	return nil
 }
 
 // pair reads one "key": "value" member.
-func (s *scanner) pair() (key, value text, err error) {
-	if key, err = s.str(); err != nil {
-		return
+func (s *scanner) pair() (key, value jsonscan.Text, err error) {
+	if key, err = s.Key(); err == nil {
+		value, err = s.Str()
 	}
-	if err = s.expect(':'); err != nil {
-		return
-	}
-	value, err = s.str()
 	return
 }
 
@@ -175,53 +170,50 @@ func (s *scanner) tensor() (entry, error) {
 	var e entry
 	var hasShape, hasOffsets bool
 	elements := int64(1)
-	err := s.list('{', '}', func() error {
-		key, err := s.str()
+	err := s.List('{', '}', func() error {
+		key, err := s.Key()
 		if err != nil {
 			return err
 		}
-		if err := s.expect(':'); err != nil {
-			return err
-		}
-		switch name := s.b[key.off : key.off+key.len]; {
+		switch name := key.Raw(s.Bytes); {
 		case string(name) == "dtype":
 			if e.dtype != 0 {
-				return s.errorf("dtype appears twice")
+				return s.Errorf("dtype appears twice")
 			}
-			v, err := s.str()
+			v, err := s.Str()
 			if err != nil {
 				return err
 			}
-			e.dtype, err = ParseDType(string(s.b[v.off : v.off+min(v.len, 64)]))
+			e.dtype, err = ParseDType(string(s.Bytes[v.Off : v.Off+min(v.Len, 64)]))
 			return err
 		case string(name) == "shape":
 			if hasShape {
-				return s.errorf("shape appears twice")
+				return s.Errorf("shape appears twice")
 			}
 			hasShape = true
-			s.space()
-			e.shape = uint32(s.pos)
+			s.Space()
+			e.shape = uint32(s.Pos)
 			elements, e.rank, err = s.shape(nil)
 			return err
 		case string(name) == "data_offsets":
 			if hasOffsets {
-				return s.errorf("data_offsets appears twice")
+				return s.Errorf("data_offsets appears twice")
 			}
 			hasOffsets = true
 			e.begin, e.end, err = s.offsets()
 			return err
 		}
-		return s.skip(0)
+		return s.Skip()
 	})
 	switch {
 	case err != nil:
 		return e, err
 	case e.dtype == 0:
-		return e, s.errorf("dtype is missing")
+		return e, s.Errorf("dtype is missing")
 	case !hasShape:
-		return e, s.errorf("shape is missing")
+		return e, s.Errorf("shape is missing")
 	case !hasOffsets:
-		return e, s.errorf("data_offsets is missing")
+		return e, s.Errorf("data_offsets is missing")
 	}
 	hi, want := bits.Mul64(uint64(elements), uint64(e.dtype.Size()))
 	if hi != 0 || want > 1<<63-1 {
@@ -237,13 +229,13 @@ func (s *scanner) tensor() (entry, error) {
 func (s *scanner) shape(dims *[]int64) (elements int64, rank uint8, err error) {
 	elements = 1
 	overflow, zero := false, false
-	err = s.list('[', ']', func() error {
-		d, err := s.uint()
+	err = s.List('[', ']', func() error {
+		d, err := s.Uint()
 		if err != nil {
 			return fmt.Errorf("shape: %w", err)
 		}
 		if rank++; rank > maxRank {
-			return s.errorf("shape has more than %d dimensions", maxRank)
+			return s.Errorf("shape has more than %d dimensions", maxRank)
 		}
 		if dims != nil {
 			*dims = append(*dims, d)
@@ -258,7 +250,7 @@ func (s *scanner) shape(dims *[]int64) (elements int64, rank uint8, err error) {
 	})
 	if err == nil && overflow {
 		// The reference multiplies in order and refuses an overflow even when a later dimension is 0.
-		err = s.errorf("the product of the shape overflows")
+		err = s.Errorf("the product of the shape overflows")
 	}
 	if zero {
 		elements = 0
@@ -269,8 +261,8 @@ func (s *scanner) shape(dims *[]int64) (elements int64, rank uint8, err error) {
 func (s *scanner) offsets() (begin, end int64, err error) {
 	var v [2]int64
 	n := 0
-	err = s.list('[', ']', func() error {
-		x, err := s.uint()
+	err = s.List('[', ']', func() error {
+		x, err := s.Uint()
 		if err != nil {
 			return fmt.Errorf("data_offsets: %w", err)
 		}
@@ -281,10 +273,10 @@ func (s *scanner) offsets() (begin, end int64, err error) {
 		return nil
 	})
 	if err == nil && n != 2 {
-		err = s.errorf("data_offsets has %d numbers, want [begin, end]", n)
+		err = s.Errorf("data_offsets has %d numbers, want [begin, end]", n)
 	}
 	if err == nil && v[1] < v[0] {
-		err = s.errorf("data_offsets [%d, %d] end before they begin", v[0], v[1])
+		err = s.Errorf("data_offsets [%d, %d] end before they begin", v[0], v[1])
 	}
 	return v[0], v[1], err
 }
@@ -341,7 +333,7 @@ func (x *index) find(name []byte) *entry {
 
 // tensor builds the public view of an entry.
 func (x *index) tensor(e *entry) Tensor {
-	s := &scanner{b: x.header, pos: int(e.shape)}
+	s := &scanner{jsonscan.Scanner{Bytes: x.header, Pos: int(e.shape)}}
 	dims := make([]int64, 0, e.rank)
 	s.shape(&dims) // checked when the file was opened
 	return Tensor{Name: string(x.name(*e)), DType: e.dtype, Shape: dims, Data: x.data[e.begin:e.end:e.end]}

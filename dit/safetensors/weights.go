@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"ecadx/dit/jsonscan"
 )
 
 // MaxIndex is the largest index file that is read, in bytes. The index of a 12-billion-parameter model has about 120 KB.
@@ -113,42 +115,40 @@ func parseIndex(data []byte, add func(tensor, file []byte) error) error {
 	if !utf8.Valid(data) {
 		return errors.New("not valid UTF-8")
 	}
-	s := &scanner{b: data}
+	s := &scanner{jsonscan.Scanner{Bytes: data}}
 	members := -1 // no weight_map yet
 	var tensor, file []byte
-	err := s.list('{', '}', func() error {
-		key, err := s.str()
+	err := s.List('{', '}', func() error {
+		key, err := s.Key()
 		if err != nil {
 			return err
 		}
-		if err := s.expect(':'); err != nil {
-			return err
-		}
-		if string(data[key.off:key.off+key.len]) != "weight_map" {
-			return s.skip(0)
+		if string(key.Raw(data)) != "weight_map" {
+			return s.Skip()
 		}
 		if members >= 0 {
-			return s.errorf("weight_map appears twice")
+			return s.Errorf("weight_map appears twice")
 		}
 		members = 0
-		return s.list('{', '}', func() error {
+		return s.List('{', '}', func() error {
 			members++
 			k, v, err := s.pair()
 			if err != nil {
 				return fmt.Errorf("weight_map: %w", err)
 			}
-			tensor, file = appendText(tensor[:0], data, k), appendText(file[:0], data, v)
+			tensor, file = k.Append(tensor[:0], data), v.Append(file[:0], data)
 			if err := add(tensor, file); err != nil {
 				return fmt.Errorf("weight_map: tensor %q: %w", clip(string(tensor)), err)
 			}
 			return nil
 		})
 	})
+	if err == nil {
+		err = s.End()
+	}
 	switch {
 	case err != nil:
 		return err
-	case s.peek() != 0 || s.pos < len(data):
-		return s.errorf("text after the closing '}'")
 	case members < 0:
 		return errors.New(`not an index: key "weight_map" is missing`)
 	case members == 0:
