@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	ecad "ecadx/cgo"
 	"ecadx/dit"
@@ -115,16 +116,17 @@ func (e *Evaluator) Sharing() (run, asked int64) {
 
 // SharedWork says what evaluating schedules as a tree has saved and taken so far.
 type SharedWork struct {
-	StepsRun, StepsAsked int64 // denoising steps of batches: run, and what there would have been without shared prefixes
-	FLOPsRun, FLOPsAsked int64 // the same as arithmetic of the transformer
-	StatePeak            int64 // most bytes that the states of one device were planned to hold
-	Replays              int64 // branchings that kept no state for want of memory
+	StepsRun, StepsAsked int64         // denoising steps of batches: run, and what there would have been without shared prefixes
+	FLOPsRun, FLOPsAsked int64         // the same as arithmetic of the transformer
+	Denoising            time.Duration // in which the transformer ran, of all devices together
+	StatePeak            int64         // most bytes that the states of one device were planned to hold
+	Replays              int64         // branchings that kept no state for want of memory
 }
 
 // Work is what the Evaluator has done so far.
 func (e *Evaluator) Work() SharedWork {
 	w := &e.work
-	return SharedWork{w.stepsRun.Load(), w.stepsAsked.Load(), w.flopsRun.Load(), w.flopsAsked.Load(), w.peak.Load(), w.replays.Load()}
+	return SharedWork{w.stepsRun.Load(), w.stepsAsked.Load(), w.flopsRun.Load(), w.flopsAsked.Load(), time.Duration(w.denoising.Load()), w.peak.Load(), w.replays.Load()}
 }
 
 // sizes is what programs are compiled for.

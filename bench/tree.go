@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sort"
 	"sync/atomic"
+	"time"
 
 	ecad "ecadx/cgo"
 	"ecadx/dit"
@@ -211,6 +212,7 @@ type counters struct {
 	stepsRun, stepsAsked atomic.Int64 // items of batches: run, and what there would have been without shared prefixes
 	flopsRun, flopsAsked atomic.Int64 // the same as arithmetic
 	peak                 atomic.Int64 // most bytes that the states of a walk were planned to hold
+	denoising            atomic.Int64 // ns in which items ran, over all devices
 	replays              atomic.Int64 // nodes that kept no state, over all walks
 }
 
@@ -223,9 +225,11 @@ type running struct {
 }
 
 func (r running) do(n *node) error {
+	start := time.Now()
 	if _, err := r.DoItems(r.ctx, r.loop, n.items, ecad.RunOptions{}); err != nil {
 		return err
 	}
+	r.at.denoising.Add(int64(time.Since(start)))
 	r.at.stepsRun.Add(int64(len(n.items)))
 	r.at.flopsRun.Add(n.flops)
 	return nil

@@ -81,18 +81,40 @@ func (a *Archive) Points() []Point {
 	return p
 }
 
-// Thin returns at most n entries of a front by ascending cost: the most crowded one is left out again and again, both ends stay.
-func Thin(front []Entry, n int) []Entry {
-	list := make([]Individual, len(front))
-	at := make(map[*float64]int, len(front))
-	for i, e := range front {
-		list[i] = Individual{F: Objectives(e.Point)}
-		at[&list[i].F[0]] = i
+// Subset returns, by ascending cost, the at most n entries of a front (as Front gives it, all better than the reference point) that keep the most
+// of its hypervolume. Exact, by the dynamic programme for two objectives (Auger, Bader, Brockhoff and Zitzler 2009): with a cheapest entry i, the
+// entries from i on are worth its quality times the way to the next, and the best of what follows. Of equal choices the cheaper entries. O(n m^2)
+// for a front of m.
+func Subset(front []Entry, n int, reference Point) []Entry {
+	m := len(front)
+	if n >= m {
+		return slices.Clone(front)
+	}
+	best, next := make([]float64, m), make([][]int, n) // with k+1 entries, the first of them i
+	for k := range n {
+		before := slices.Clone(best)
+		next[k] = make([]int, m)
+		for i := range m {
+			p := front[i].Point
+			height := p.Quality - reference.Quality
+			best[i], next[k][i] = height*(reference.Cost-p.Cost), -1
+			for j := i + 1; k > 0 && j < m; j++ {
+				if v := float64(height*(front[j].Point.Cost-p.Cost)) + before[j]; v > best[i] {
+					best[i], next[k][i] = v, j
+				}
+			}
+		}
 	}
 	var out []Entry
-	for _, ind := range prune(list, n) {
-		out = append(out, front[at[&ind.F[0]]])
+	at := 0
+	for i := range best {
+		if best[i] > best[at] {
+			at = i
+		}
 	}
-	slices.SortFunc(out, func(a, b Entry) int { return compareFloat(a.Point.Cost, b.Point.Cost) })
+	for k := n - 1; k >= 0 && at >= 0; k-- {
+		out = append(out, front[at])
+		at = next[k][at]
+	}
 	return out
 }

@@ -90,6 +90,10 @@ type Config struct {
 	// Images are scored for every candidate, HeldOut for the final front and what it is compared with. Quality is the
 	// mean over them, summed in this order. HeldOut may be empty.
 	Images, HeldOut []Image
+	// Confirm, if not empty, are images on which every schedule that may belong to the final front is scored too, once the generations are over:
+	// the best of many on a few images is in part the luckiest on them. The front is then drawn by the means over Images and Confirm, and so is
+	// every quality that is reported.
+	Confirm []Image
 	// Batch is the number of images per call of the Evaluator: what is lost at most when the process is killed.
 	Batch int
 	// Racing drops candidates early; the zero value scores all of them on all images.
@@ -147,10 +151,10 @@ func (c Config) Validate() error {
 			ErrConfig, r.Quality, r.Cost)
 	}
 	seen := make(map[ImageID]bool)
-	for _, list := range [2][]Image{c.Images, c.HeldOut} {
+	for _, list := range [3][]Image{c.Images, c.Confirm, c.HeldOut} {
 		for _, im := range list {
 			if seen[im.ID] {
-				return fmt.Errorf("%w: image %d occurs twice; search and held-out images must all differ", ErrConfig, im.ID)
+				return fmt.Errorf("%w: image %d occurs twice; the images of the search, those that confirm its front and held-out ones must all differ", ErrConfig, im.ID)
 			}
 			seen[im.ID] = true
 		}

@@ -3,6 +3,7 @@ package ga
 import (
 	"errors"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"sort"
@@ -205,6 +206,49 @@ func TestHypervolumeTwin(t *testing.T) {
 		f := randomObjectives(r, r.IntN(20), 2, 25)
 		if got, want := Hypervolume(f, [2]float64{20, 20}), slowHypervolume(f, 20); got != want {
 			t.Fatalf("hypervolume %v, want %v of %v", got, want, f)
+		}
+	}
+}
+
+// Subset keeps what the best of all subsets keeps.
+func TestSubsetTwin(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	reference := Point{Quality: -1, Cost: 13}
+	volume := func(list []Entry) float64 {
+		points := make([]Point, len(list))
+		for i, e := range list {
+			points[i] = e.Point
+		}
+		raw, _ := HypervolumeOf(points, reference, 0)
+		return raw
+	}
+	for range 200 {
+		var a Archive
+		for i := range r.IntN(40) {
+			a.Add(Entry{Hash: schedule.Hash{byte(i)}, Point: Point{Quality: float64(r.IntN(30)), Cost: 12 * r.Float64()}})
+		}
+		front := a.Front()
+		for n := range len(front) + 2 {
+			most := 0.0
+			for chosen := range 1 << len(front) {
+				if bits.OnesCount(uint(chosen)) > n {
+					continue
+				}
+				var list []Entry
+				for i, e := range front {
+					if chosen>>i&1 == 1 {
+						list = append(list, e)
+					}
+				}
+				most = max(most, volume(list))
+			}
+			got := Subset(front, n, reference)
+			if len(got) > n || !slices.IsSortedFunc(got, func(a, b Entry) int { return compareFloat(a.Point.Cost, b.Point.Cost) }) {
+				t.Fatalf("%d of %d entries: %v", n, len(front), got)
+			}
+			if v := volume(got); !(math.Abs(v-most) <= 1e-9*most) {
+				t.Fatalf("%d of %d entries: hypervolume %v, the most is %v", n, len(front), v, most)
+			}
 		}
 	}
 }

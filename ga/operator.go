@@ -13,7 +13,7 @@ type Operator uint8
 // The operators. Those up to crossovers mix two parents, the others change one.
 const (
 	CrossRows       Operator = iota // whole steps between two to four cuts come from the other parent
-	CrossBlocks                     // a range of blocks, over all steps
+	CrossBlocks                     // a range of blocks, from a step on
 	CrossComponents                 // one component, in every block, from a step on
 	MutateStepRun                   // one component of one block becomes compute or reuse over a run of steps
 	MutateBlockRun                  // one component of one step, over a run of blocks
@@ -21,13 +21,12 @@ const (
 	MutateShift                     // the computation of a component in a run of blocks moves one step earlier or later
 	MutateRowSwap                   // two steps exchange their rows
 	MutateFlip                      // one to four genes flip
-	MutateSteps                     // the run is made with more or fewer steps; the last one, for searches with one number of steps go without it
 	numOperators
 
 	crossovers = MutateStepRun
 )
 
-var operatorNames = [numOperators]string{"rows", "blocks", "components", "step run", "block run", "block", "shift", "row swap", "flip", "steps"}
+var operatorNames = [numOperators]string{"rows", "blocks", "components", "step run", "block run", "block", "shift", "row swap", "flip"}
 
 // String names the operator.
 func (o Operator) String() string { return operatorNames[o] }
@@ -49,24 +48,16 @@ func span(s *Stream, n int, mean float64) (lo, hi int) {
 	return lo, lo + length
 }
 
-// Edits of steps lean to the later ones: what differs late shares all the work before it.
+// Edits lean to later steps: what differs late shares all the work before it.
 
-// lateStep is a random step of [0, n), half of the time the later of two.
-func lateStep(s *Stream, n int) int {
-	step := s.IntN(n)
-	if s.IntN(2) == 0 {
-		step = max(step, s.IntN(n))
-	}
-	return step
-}
+// lateStep is the later of two random steps of [0, n).
+func lateStep(s *Stream, n int) int { return max(s.IntN(n), s.IntN(n)) }
 
-// lateSpan is a span of steps, half of the time the later of two.
+// lateSpan is the later of two spans of steps.
 func lateSpan(s *Stream, n int, mean float64) (lo, hi int) {
 	lo, hi = span(s, n, mean)
-	if s.IntN(2) == 0 {
-		if l, h := span(s, n, mean); l > lo {
-			lo, hi = l, h
-		}
+	if l, h := span(s, n, mean); l > lo {
+		lo, hi = l, h
 	}
 	return lo, hi
 }
@@ -89,12 +80,12 @@ func (t tensor) cross(o Operator, child, other Genome, s *Stream) {
 		}
 	case CrossBlocks:
 		lo, hi := span(s, sh.TotalBlocks(), max(1, float64(sh.TotalBlocks())/2))
-		for step := 1; step < sh.Steps; step++ {
+		for step := max(1, lateStep(s, sh.Steps)); step < sh.Steps; step++ {
 			copyRange(child, other, t.at(step, lo, 0), t.at(step, hi-1, schedule.ComponentsPerBlock-1)+1)
 		}
 	case CrossComponents:
-		comp, from := s.IntN(schedule.ComponentsPerBlock), s.IntN(sh.Steps)
-		for step := max(1, from); step < sh.Steps; step++ {
+		comp := s.IntN(schedule.ComponentsPerBlock)
+		for step := max(1, lateStep(s, sh.Steps)); step < sh.Steps; step++ {
 			for block := range sh.TotalBlocks() {
 				i := t.at(step, block, comp)
 				child.Set(i, other.Get(i))
@@ -106,7 +97,7 @@ func (t tensor) cross(o Operator, child, other Genome, s *Stream) {
 // meanRun is the mean length of the runs that mutations change: long enough to matter, short enough to be an edit.
 const meanRun = 3
 
-// mutate edits child; MutateSteps, which makes another genome, is not among its edits.
+// mutate edits child.
 func (t tensor) mutate(o Operator, child Genome, s *Stream) {
 	sh := t.shape
 	if sh.Steps < 2 {
@@ -139,7 +130,7 @@ func (t tensor) mutate(o Operator, child Genome, s *Stream) {
 		if sh.Steps < 3 {
 			return
 		}
-		a := 1 + s.IntN(sh.Steps-1)
+		a := 1 + lateStep(s, sh.Steps-1)
 		b := 1 + s.IntN(sh.Steps-2)
 		if b >= a {
 			b++
@@ -152,7 +143,7 @@ func (t tensor) mutate(o Operator, child Genome, s *Stream) {
 		}
 	case MutateFlip:
 		for range 1 + s.IntN(4) {
-			child.Flip(sh.RowLen() + s.IntN(sh.LiveCells()))
+			child.Flip((1+lateStep(s, sh.Steps-1))*sh.RowLen() + s.IntN(sh.RowLen()))
 		}
 	}
 }

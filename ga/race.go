@@ -46,11 +46,11 @@ func (r *runner) race(list []candidate) error {
 		done = rung
 		stay := list[:0:0]
 		for _, c := range list {
-			lost, err := r.lost(c, rung)
+			behind, err := r.behind(c, r.cfg.Images[:rung], len(r.cfg.Images))
 			if err != nil {
 				return err
 			}
-			if lost {
+			if behind > studentT(r.cfg.Racing.Confidence, rung) {
 				cost, err := r.cost(r.deps.Cost, c)
 				if err != nil {
 					return err
@@ -72,25 +72,34 @@ func (r *runner) race(list []candidate) error {
 	return r.evaluate(list)
 }
 
-// lost reports whether a candidate is to be dropped after the first n images: whether the mean of its paired differences to the incumbent (the
-// best quality on the front of all time at no more than its cost) over all images would stay below zero with the asked confidence. The images
-// not seen yet are what is uncertain, hence the finite population correction (Cochran 1977, 2.6).
-func (r *runner) lost(c candidate, n int) (bool, error) {
+// studentT is the p-quantile of Student's t distribution for the mean of n differences.
+func studentT(p float64, n int) float64 {
+	return distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(n - 1)}.Quantile(p)
+}
+
+// behind is by how many standard errors a candidate is behind the incumbent (the best quality on the front of all time at no more than its cost)
+// on images that both were scored on, if the mean of their paired differences over some whole of images is what counts. The images not among
+// those are what is uncertain, hence the finite population correction (Cochran 1977, 2.6). -Inf: nothing can be said against it.
+func (r *runner) behind(c candidate, images []Image, whole int) (float64, error) {
+	n := len(images)
+	if n < 2 {
+		return math.Inf(-1), nil
+	}
 	values, theirs := make([]float64, n), make([]float64, n)
-	if _, invalid := r.scores(c.hash, r.cfg.Images[:n], values); invalid != "" {
-		return false, nil // evaluate reports it
+	if _, invalid := r.scores(c.hash, images, values); invalid != "" {
+		return math.Inf(-1), nil // evaluate reports it
 	}
 	cost, err := r.cost(r.deps.Cost, c)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	front := r.archive.front
 	i := sort.Search(len(front), func(i int) bool { return front[i].Point.Cost > cost })
 	if i == 0 {
-		return false, nil
+		return math.Inf(-1), nil
 	}
-	if _, invalid := r.scores(front[i-1].Hash, r.cfg.Images[:n], theirs); invalid != "" {
-		return false, nil
+	if _, invalid := r.scores(front[i-1].Hash, images, theirs); invalid != "" {
+		return math.Inf(-1), nil
 	}
 	mean, variance := 0.0, 0.0
 	for k, v := range values {
@@ -100,9 +109,11 @@ func (r *runner) lost(c candidate, n int) (bool, error) {
 		d := v - theirs[k] - mean
 		variance += d * d / float64(n-1)
 	}
-	left := 1 - float64(n)/float64(len(r.cfg.Images))
-	limit := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(n - 1)}.Quantile(r.cfg.Racing.Confidence)
-	return mean+limit*math.Sqrt(variance/float64(n)*left) < 0, nil
+	left := 1 - float64(n)/float64(whole)
+	if mean == 0 {
+		return 0, nil
+	}
+	return -mean / math.Sqrt(variance/float64(n)*left), nil
 }
 
 // unknown returns the candidates without an outcome, each once.

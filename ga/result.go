@@ -1,6 +1,8 @@
 package ga
 
 import (
+	"slices"
+
 	"ecadx/schedule"
 )
 
@@ -41,6 +43,8 @@ type Result struct {
 	Baselines, Seeds, Front []Candidate
 	// Hypervolume and SeedsHypervolume are normalised to the rectangle from Reference to (quality of Uncached, cost 0).
 	Hypervolume, SeedsHypervolume float64
+	// ConfirmPrompts is the number of prompts among the images that confirmed the front.
+	ConfirmPrompts int
 	// HeldOutPrompts is the number of prompts among the held-out images. The held-out hypervolumes take the held-out
 	// quality of the same schedules, and of Uncached for the rectangle; the reference point is the same.
 	HeldOutPrompts                              int
@@ -61,6 +65,9 @@ func (r *runner) finish() (*Result, error) {
 	if err := r.evaluate(seeds); err != nil {
 		return nil, err
 	}
+	if err := r.confirm(seeds, baselines); err != nil {
+		return nil, err
+	}
 	r.progress.Phase = PhaseHeldOut
 	res := &Result{Reference: r.reference, Evaluations: r.progress.Evaluations, Images: r.progress.Images,
 		Generations: r.progress.Generation, Seed: r.cfg.Seed}
@@ -72,11 +79,12 @@ func (r *runner) finish() (*Result, error) {
 	for _, e := range r.archive.Front() {
 		front = append(front, candidate{name: names[e.Hash], hash: e.Hash, schedule: e.Schedule})
 	}
-	if err := r.scoreHeldOut([]candidate{r.uncached}, baselines, seeds, front); err != nil {
+	if err := r.score(r.scorable([]candidate{r.uncached}, baselines, seeds, front), r.cfg.HeldOut); err != nil {
 		return nil, err
 	}
-	search, held := NewBootstrap(r.cfg.Images, r.cfg.Seed), NewBootstrap(r.cfg.HeldOut, r.cfg.Seed)
-	res.HeldOutPrompts = len(held.count)
+	images := slices.Concat(r.cfg.Images, r.cfg.Confirm)
+	search, held := NewBootstrap(images, r.cfg.Seed), NewBootstrap(r.cfg.HeldOut, r.cfg.Seed)
+	res.ConfirmPrompts, res.HeldOutPrompts = prompts(r.cfg.Confirm), prompts(r.cfg.HeldOut)
 	base, err := r.cost(r.deps.MACs, r.uncached)
 	if err != nil {
 		return nil, err
@@ -84,7 +92,7 @@ func (r *runner) finish() (*Result, error) {
 	fill := func(list []candidate) ([]Candidate, error) {
 		out := make([]Candidate, len(list))
 		for i, c := range list {
-			if out[i], err = r.candidate(c, base, search, held); err != nil {
+			if out[i], err = r.candidate(c, base, images, search, held); err != nil {
 				return nil, err
 			}
 		}
@@ -112,6 +120,15 @@ func (r *runner) finish() (*Result, error) {
 	return res, nil
 }
 
+// prompts is how many prompts a list of images has.
+func prompts(images []Image) int {
+	seen := make(map[uint32]bool)
+	for _, im := range images {
+		seen[im.Prompt] = true
+	}
+	return len(seen)
+}
+
 // named returns the candidates of a list, the first of those that do the same.
 func named(list []Named) []candidate {
 	var out []candidate
@@ -125,23 +142,8 @@ func named(list []Named) []candidate {
 	return out
 }
 
-// scoreHeldOut scores the valid ones of all lists, each schedule once, on the held-out images.
-func (r *runner) scoreHeldOut(lists ...[]candidate) error {
-	var all []candidate
-	seen := make(map[schedule.Hash]bool)
-	for _, list := range lists {
-		for _, c := range list {
-			if o, known := r.quality[c.hash]; known && o.invalid == "" && !seen[c.hash] {
-				seen[c.hash] = true
-				all = append(all, c)
-			}
-		}
-	}
-	return r.score(all, r.cfg.HeldOut)
-}
-
-// candidate fills in everything that is reported about one schedule.
-func (r *runner) candidate(c candidate, uncachedMACs float64, search, held *Bootstrap) (Candidate, error) {
+// candidate fills in everything that is reported about one schedule; images are those of its quality.
+func (r *runner) candidate(c candidate, uncachedMACs float64, images []Image, search, held *Bootstrap) (Candidate, error) {
 	out := Candidate{Name: c.name, Hash: c.hash, Schedule: c.schedule}
 	cost, err := r.cost(r.deps.Cost, c)
 	if err != nil {
@@ -155,18 +157,18 @@ func (r *runner) candidate(c candidate, uncachedMACs float64, search, held *Boot
 	if macs > 0 {
 		out.MACsRatio = uncachedMACs / macs
 	}
-	values := make([]float64, max(len(r.cfg.Images), len(r.cfg.HeldOut)))
-	estimate := func(images []Image, b *Bootstrap) *Estimate {
-		if len(images) == 0 || out.Invalid != "" {
+	values := make([]float64, max(len(images), len(r.cfg.HeldOut)))
+	estimate := func(on []Image, b *Bootstrap) *Estimate {
+		if len(on) == 0 || out.Invalid != "" {
 			return nil
 		}
-		v := values[:len(images)]
-		if _, out.Invalid = r.scores(c.hash, images, v); out.Invalid != "" {
+		v := values[:len(on)]
+		if _, out.Invalid = r.scores(c.hash, on, v); out.Invalid != "" {
 			return nil
 		}
 		return &Estimate{Mean: Mean(v), CI95: b.Interval(v)}
 	}
-	out.Quality = estimate(r.cfg.Images, search)
+	out.Quality = estimate(images, search)
 	out.HeldOut = estimate(r.cfg.HeldOut, held)
 	return out, nil
 }

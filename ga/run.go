@@ -20,6 +20,7 @@ type Phase uint8
 const (
 	PhaseStart    Phase = iota + 1 // uncached, reference and baselines
 	PhaseSearch                    // generations
+	PhaseConfirm                   // what may belong to the front, on more images
 	PhaseHeldOut                   // the front and what it is compared with, on held-out images
 	PhaseFinished                  // nothing is left to do
 )

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -161,7 +162,7 @@ func checkResult(t *testing.T, cfg Config, res *Result) {
 		for _, c := range list {
 			cost, _ := countCost(c.Schedule)
 			if c.Hash != c.Schedule.Hash() || c.Cost != cost || c.MACsRatio != uncached/cost ||
-				c.Quality.Mean != mean(c.Schedule, cfg.Images) || c.HeldOut.Mean != mean(c.Schedule, cfg.HeldOut) {
+				c.Quality.Mean != mean(c.Schedule, slices.Concat(cfg.Images, cfg.Confirm)) || c.HeldOut.Mean != mean(c.Schedule, cfg.HeldOut) {
 				t.Errorf("candidate %q: %+v is inconsistent", c.Name, c)
 			}
 			for _, e := range []*Estimate{c.Quality, c.HeldOut} {

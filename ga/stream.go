@@ -12,15 +12,16 @@ type Purpose uint32
 
 // The purposes of random streams.
 const (
-	PurposeInit      Purpose = 1 // random first genomes
-	PurposeSelection Purpose = 2 // the order in which parents meet in tournaments
-	PurposeTie       Purpose = 3 // a tournament without a winner
-	PurposeCrossover Purpose = 4 // whether a mating crosses, and where it cuts
-	PurposeMutation  Purpose = 5 // whether a child mutates, and which genes flip
-	PurposeSurvival  Purpose = 6 // the order of equally crowded individuals
-	PurposeBootstrap Purpose = 7 // resampling of prompts for confidence intervals
-	PurposeChild     Purpose = 8 // how a child of mode ecadx is made
-	PurposeFocus     Purpose = 9 // which numbers of steps the children of a generation of mode ecadx run
+	PurposeInit      Purpose = 1  // random first genomes
+	PurposeSelection Purpose = 2  // the order in which parents meet in tournaments
+	PurposeTie       Purpose = 3  // a tournament without a winner
+	PurposeCrossover Purpose = 4  // whether a mating crosses, and where it cuts
+	PurposeMutation  Purpose = 5  // whether a child mutates, and which genes flip
+	PurposeSurvival  Purpose = 6  // the order of equally crowded individuals
+	PurposeBootstrap Purpose = 7  // resampling of prompts for confidence intervals
+	PurposeChild     Purpose = 8  // how a child of mode ecadx is made
+	PurposeFocus     Purpose = 9  // which number of steps the children of a generation of mode ecadx run
+	PurposeLitter    Purpose = 10 // the first parents of a generation of mode ecadx
 )
 
 // Stream is a sequence of random numbers that depends on nothing but the arguments of NewStream. It runs PCG-DXSM

@@ -19,7 +19,7 @@ type Structured struct {
 	shape schedule.Shape
 	cfg   StructuredConfig
 	steps []int // that a schedule may run, descending; the first is the shape's
-	focus []int // those that the children of the generation at work run; nil: any
+	focus int   // what the children of the generation at work run; 0: any
 
 	credits  credits
 	elite    []Individual // the front of all time by ascending cost
@@ -194,9 +194,10 @@ const innerGenerations = 4
 // brood makes up to n children that nobody has seen.
 func (a *Structured) brood(generation, inner, n int, population []Individual) []Genome {
 	var out []Genome
+	litters := a.litters(generation, inner, population)
 	for i := range n {
 		for round := range mateRounds {
-			g, how := a.child(generation, inner*mateRounds+round, i, population)
+			g, how := a.child(generation, inner*mateRounds+round, i, population, litters)
 			k := g.key()
 			if _, fresh := a.children[k]; fresh || a.seen[k] || !a.allowed(g) {
 				continue
@@ -231,11 +232,52 @@ func (a *Structured) allowed(g Genome) bool {
 	return err == nil && a.cfg.Allowed(s)
 }
 
-// child makes one child in canonical form.
-func (a *Structured) child(generation, round, index int, population []Individual) (Genome, origin) {
+// childrenPerParent is how many children of a generation have the same first parent: they share the work of the steps before the first that one of
+// them changes, with each other and not only with it.
+const childrenPerParent = 6
+
+// litters are the first parents of a brood: mostly such as run the steps of the focus, now and then any, so that what was found at one number of
+// steps is tried at others. None for flat operators: each child has a first parent of its own.
+func (a *Structured) litters(generation, inner int, population []Individual) []Individual {
+	if a.cfg.Flat {
+		return nil
+	}
+	list := make([]Individual, max(1, a.cfg.Offspring/childrenPerParent))
+	for i := range list {
+		s := NewStream(a.cfg.Seed, generation, PurposeLitter, inner, i)
+		list[i] = a.parent(population, s)
+		if s.IntN(migrants) > 0 {
+			for range focusDraws {
+				if a.focus == 0 || stepsOf(a.shape, list[i].Genome) == a.focus {
+					break
+				}
+				list[i] = a.parent(population, s)
+			}
+		}
+	}
+	return list
+}
+
+const (
+	// migrants: one litter in so many has a first parent of any number of steps.
+	migrants = 6
+	// focusDraws bounds how many parents are drawn until one fits the focus.
+	focusDraws = 20
+)
+
+// child makes one child in canonical form, of a parent of a litter; without litters of any.
+func (a *Structured) child(generation, round, index int, population, litters []Individual) (Genome, origin) {
 	s := NewStream(a.cfg.Seed, generation, PurposeChild, round, index)
-	first := a.focused(population, s)
+	var first Individual
+	if len(litters) > 0 {
+		first = litters[s.IntN(len(litters))]
+	} else {
+		first = a.parent(population, s)
+	}
 	child, how := first.Genome.Clone(), origin{predicted: math.NaN(), parents: a.roots(nil, first.Genome)}
+	if a.focus != 0 {
+		child = retimed(a.shape, child, a.focus).Clone()
+	}
 	if a.cfg.Flat {
 		if s.Float64() < a.cfg.CrossoverProb {
 			other := a.parent(population, s).Genome
@@ -256,61 +298,66 @@ func (a *Structured) child(generation, round, index int, population []Individual
 	if !how.crossed || s.Float64() < a.cfg.MutationProb {
 		// More than one edit now and then: what needs two steps at once is found too.
 		for more := true; more; more = s.Float64() < 0.3 {
-			o := a.credits.pick(crossovers, a.operators(), s)
-			if o == MutateSteps {
-				child = a.withSteps(child, a.otherSteps(stepsOf(a.shape, child), s))
-			} else {
-				a.tensor(child).mutate(o, child, s)
-			}
+			o := a.credits.pick(crossovers, numOperators, s)
+			a.tensor(child).mutate(o, child, s)
 			how.mutations = append(how.mutations, o)
 		}
-	}
-	if !a.runs(child) {
-		child = a.withSteps(child, a.focus[s.IntN(len(a.focus))])
 	}
 	return a.canonical(child), how
 }
 
-// focusSteps is how many numbers of steps the children of one generation run. Schedules share work as far as their steps are the same from the
-// first, which those of different numbers of steps never are: children spread over all of them would share little.
-const focusSteps = 2
-
-// narrow chooses the focus of a generation: numbers of steps that are often on the front of all time are chosen more often.
+// narrow chooses the focus of a generation: a quarter of the time any number of steps, else one where the gaps of the front are. Schedules share work
+// as far as their steps are the same from the first, which those of different numbers of steps never are: children spread over all would share little.
 func (a *Structured) narrow(generation int) {
-	a.focus = nil
-	if len(a.steps) <= focusSteps || a.cfg.Flat {
+	a.focus = 0
+	if len(a.steps) == 1 || a.cfg.Flat {
 		return
 	}
 	weight := make([]float64, len(a.steps))
 	for i := range weight {
-		weight[i] = 1
+		weight[i] = 1 / float64(len(weight))
 	}
-	for _, e := range a.elite {
-		if i := slices.Index(a.steps, stepsOf(a.shape, e.Genome)); i >= 0 {
-			weight[i]++
-		}
+	for i, w := range a.gaps() {
+		weight[slices.Index(a.steps, stepsOf(a.shape, a.elite[i].Genome))] += 3 * w // both sum to 1
 	}
-	s := NewStream(a.cfg.Seed, generation, PurposeFocus, 0, 0)
-	for range focusSteps {
-		total := 0.0
-		for _, w := range weight {
-			total += w
-		}
-		u, at := s.Float64()*total, 0
-		for u -= weight[0]; u >= 0 && at+1 < len(weight); u -= weight[at] {
-			at++
-		}
-		a.focus, weight[at] = append(a.focus, a.steps[at]), 0
-	}
+	a.focus = a.steps[roulette(weight, NewStream(a.cfg.Seed, generation, PurposeFocus, 0, 0))]
 }
 
-// runs reports whether a genome has a number of steps of the focus.
-func (a *Structured) runs(g Genome) bool {
-	return len(a.focus) == 0 || slices.Contains(a.focus, stepsOf(a.shape, g))
+// gaps are, per schedule of the front of all time, its share of the areas between neighbours, better than the one and cheaper than the other: what
+// schedules there could add to the hypervolume at most. They sum to 1.
+func (a *Structured) gaps() []float64 {
+	w, total := make([]float64, len(a.elite)), 0.0
+	for i := 1; i < len(a.elite); i++ {
+		lo, hi := a.elite[i-1].F, a.elite[i].F
+		area := float64((hi[1] - lo[1]) * (lo[0] - hi[0]))
+		w[i-1] += area
+		w[i] += area
+		total += 2 * area
+	}
+	for i := range w {
+		if total > 0 {
+			w[i] /= total
+		} else {
+			w[i] = 1 / float64(len(w))
+		}
+	}
+	return w
 }
 
-// withSteps is a genome of its own, carried over to a number of steps.
-func (a *Structured) withSteps(g Genome, steps int) Genome { return retimed(a.shape, g, steps).Clone() }
+// roulette draws a place with chances in proportion to the weights.
+func roulette(weights []float64, s *Stream) int {
+	total := 0.0
+	for _, w := range weights {
+		total += w
+	}
+	u := s.Float64() * total
+	for i, w := range weights {
+		if u -= w; u < 0 {
+			return i
+		}
+	}
+	return len(weights) - 1
+}
 
 // tensor is what a genome's operators work on.
 func (a *Structured) tensor(g Genome) tensor {
@@ -319,33 +366,12 @@ func (a *Structured) tensor(g Genome) tensor {
 	return tensor{shape}
 }
 
-// operators ends the range of those in use.
-func (a *Structured) operators() Operator {
-	if len(a.steps) == 1 {
-		return MutateSteps
-	}
-	return numOperators
-}
-
-// otherSteps is a number of steps that is not steps: with a focus one of its; else, half of the time, one next to it, or any.
-func (a *Structured) otherSteps(steps int, s *Stream) int {
-	if others := slices.DeleteFunc(slices.Clone(a.focus), func(n int) bool { return n == steps }); len(others) > 0 {
-		return others[s.IntN(len(others))]
-	}
-	at, to := slices.Index(a.steps, steps), 0
-	if s.IntN(2) == 0 {
-		if to = at - 1 + 2*s.IntN(2); to < 0 || to >= len(a.steps) {
-			to = 2*at - to // at an end there is one neighbour
-		}
-	} else if to = s.IntN(len(a.steps) - 1); to >= at {
-		to++
-	}
-	return a.steps[to]
-}
-
-// parent is a member of the front of all time, or the winner of a tournament of the population.
+// parent is a member of the front of all time, half of the time one at a gap, or the winner of a tournament of the population.
 func (a *Structured) parent(population []Individual, s *Stream) Individual {
 	if len(a.elite) > 0 && s.Float64() < a.cfg.EliteProb {
+		if s.IntN(2) == 0 {
+			return a.elite[roulette(a.gaps(), s)]
+		}
 		return a.elite[s.IntN(len(a.elite))]
 	}
 	x, y := population[s.IntN(len(population))], population[s.IntN(len(population))]
@@ -354,21 +380,6 @@ func (a *Structured) parent(population []Individual, s *Stream) Individual {
 	}
 	return x
 }
-
-// focused is a parent with a number of steps of the focus, unless none comes up.
-func (a *Structured) focused(population []Individual, s *Stream) Individual {
-	p := a.parent(population, s)
-	for range focusDraws {
-		if a.runs(p.Genome) {
-			break
-		}
-		p = a.parent(population, s)
-	}
-	return p
-}
-
-// focusDraws bounds how many parents are drawn until one fits the focus.
-const focusDraws = 20
 
 // mate is a partner for first: half of the time one of similar cost, since neighbours on the front share most rows (and so most of the work of
 // their evaluation), else anyone.

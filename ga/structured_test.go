@@ -71,16 +71,20 @@ func TestStructuredResumes(t *testing.T) {
 	run := func(log *MemoryLog, stop int) (*Result, error) {
 		cfg := structuredConfig(t, func(s *StructuredConfig) { s.Surrogate = 3 })
 		cfg.Racing = Racing{Rungs: []int{3}, Confidence: 0.9}
+		cfg.Confirm = confirming(5)
 		return runStopped(cfg, log, stop)
 	}
 	want, err := run(&MemoryLog{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for stop := 1; stop < 12; stop++ {
+	for stop := 1; ; stop++ {
 		log := &MemoryLog{}
 		if _, err := run(log, stop); err == nil {
-			t.Fatalf("stop %d: not interrupted", stop)
+			if stop < 12 {
+				t.Fatalf("stop %d: not interrupted", stop)
+			}
+			break // there are no more batches
 		}
 		got, err := run(log, 0)
 		if err != nil {
@@ -160,6 +164,25 @@ func TestStructuredConfigErrors(t *testing.T) {
 		if err := cfg.Validate(); !errors.Is(err, ErrConfig) {
 			t.Errorf("%v: %v", r, err)
 		}
+	}
+}
+
+// Gaps are the areas that neighbours leave between them; a draw follows its weights.
+func TestGaps(t *testing.T) {
+	at := func(quality, cost float64) Individual { return Individual{F: []float64{-quality, cost}} }
+	a := &Structured{elite: []Individual{at(0, 1), at(1, 2), at(3, 5)}} // areas of 1 and 6
+	if got := a.gaps(); !reflect.DeepEqual(got, []float64{1. / 14, 7. / 14, 6. / 14}) {
+		t.Errorf("%v", got)
+	}
+	if a.elite = a.elite[:1]; !reflect.DeepEqual(a.gaps(), []float64{1}) {
+		t.Errorf("of one schedule: %v", a.gaps())
+	}
+	count := make([]float64, 3)
+	for k := range 4000 {
+		count[roulette([]float64{1, 0, 3}, NewStream(1, 1, PurposeChild, 0, k))]++
+	}
+	if math.Abs(count[0]-1000) > 100 || count[1] != 0 {
+		t.Errorf("drawn %v times by weights of 1, 0, 3", count)
 	}
 }
 

@@ -21,7 +21,15 @@ type surrogate struct {
 	shorter map[int]float64 // what a run of so many steps errs that computes everything
 	x       [][]float64     // features of scored genomes, oldest first
 	y       []float64       // their qualities
+	fitted  *regression     // to x and y; nil: not yet
 	tau     float64         // Kendall's rank correlation of predictions and scores of the last generation; NaN before there is one
+}
+
+// regression is a fit. alpha is nil when no lambda will do.
+type regression struct {
+	alpha []float64
+	mean  float64
+	left  []float64 // what each scored genome would have been predicted from all others
 }
 
 // Bounds of the surrogate.
@@ -162,6 +170,7 @@ func (m *surrogate) learn(scored []Individual, how map[string]origin) {
 		}
 		m.x, m.y = append(m.x, m.features(ind.Genome)), append(m.y, q)
 	}
+	m.fitted = nil
 	if over := len(m.x) - surrogateMemory; over > 0 {
 		m.x, m.y = slices.Delete(m.x, 0, over), slices.Delete(m.y, 0, over)
 	}
@@ -170,8 +179,8 @@ func (m *surrogate) learn(scored []Individual, how map[string]origin) {
 		m.tau = stat.Kendall(predicted, found, nil)
 	case math.IsNaN(m.tau) && len(m.y) >= surrogateLeast:
 		// Nobody predicted the first population: what each would have been from all others says the same.
-		if _, _, left := m.fit(); left != nil {
-			m.tau = stat.Kendall(left, m.y, nil)
+		if f := m.fit(); f.alpha != nil {
+			m.tau = stat.Kendall(f.left, m.y, nil)
 		}
 	}
 }
@@ -182,15 +191,15 @@ func (m *surrogate) predict(genomes []Genome) []float64 {
 	if n < surrogateLeast {
 		return nil
 	}
-	alpha, mean, _ := m.fit()
-	if alpha == nil {
+	f := m.fit()
+	if f.alpha == nil {
 		return nil
 	}
 	out := make([]float64, len(genomes))
 	for i, g := range genomes {
 		x := m.features(g)
-		out[i] = mean
-		for k, a := range alpha {
+		out[i] = f.mean
+		for k, a := range f.alpha {
 			out[i] += a * dot(m.x[k], x)
 		}
 	}
@@ -198,16 +207,20 @@ func (m *surrogate) predict(genomes []Genome) []float64 {
 }
 
 // fit solves (K + lambda I) alpha = y - mean with the lambda of least leave-one-out error, which the dual form gives at once:
-// residual i is alpha_i / inverse_ii (Cawley and Talbot 2004). left are the predictions of each from all others; nil, as alpha, when no lambda will do.
-func (m *surrogate) fit() (alpha []float64, mean float64, left []float64) {
-	n := len(m.x)
-	for _, v := range m.y {
-		mean += v
+// residual i is alpha_i / inverse_ii (Cawley and Talbot 2004). It does so once for what was learned.
+func (m *surrogate) fit() *regression {
+	if m.fitted != nil {
+		return m.fitted
 	}
-	mean /= float64(n)
+	n, f := len(m.x), new(regression)
+	m.fitted = f
+	for _, v := range m.y {
+		f.mean += v
+	}
+	f.mean /= float64(n)
 	y := mat.NewVecDense(n, nil)
 	for i, v := range m.y {
-		y.SetVec(i, v-mean)
+		y.SetVec(i, v-f.mean)
 	}
 	k := mat.NewSymDense(n, nil)
 	scale := 0.0
@@ -240,10 +253,10 @@ func (m *surrogate) fit() (alpha []float64, mean float64, left []float64) {
 			loss += r * r
 		}
 		if loss < best {
-			best, alpha, left = loss, slices.Clone(a.RawVector().Data), out
+			best, f.alpha, f.left = loss, slices.Clone(a.RawVector().Data), out
 		}
 	}
-	return alpha, mean, left
+	return f
 }
 
 func dot(a, b []float64) float64 {

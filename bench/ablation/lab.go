@@ -28,6 +28,7 @@ type lab struct {
 	cfg       settings
 	model     *dit.Model
 	pipeline  *dit.Pipeline
+	pictures  bench.EvaluatorConfig
 	evaluator *bench.Evaluator
 	scores    *scores
 	flops     *bench.CostTable
@@ -69,9 +70,9 @@ func openLab(ctx context.Context, cfg settings, state string, threads int) (l *l
 	if err != nil {
 		return l, err
 	}
-	l.evaluator, err = bench.NewEvaluator(ctx, l.pipeline, bench.EvaluatorConfig{Prompts: append(search, held...), ImagesPerPrompt: 1, Height: size.Height, Width: size.Width,
-		Steps: cfg.Steps, Guidance: guidance, Batch: batch, Quality: quality})
-	if err != nil {
+	l.pictures = bench.EvaluatorConfig{Prompts: append(search, held...), ImagesPerPrompt: 1, Height: size.Height, Width: size.Width,
+		Steps: cfg.Steps, Guidance: guidance, Batch: batch, Quality: quality}
+	if l.evaluator, err = bench.NewEvaluator(ctx, l.pipeline, l.pictures); err != nil {
 		return l, err
 	}
 	for i := range cfg.Images + cfg.HeldOut {

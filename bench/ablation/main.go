@@ -3,10 +3,14 @@
 //
 //	ablation -state DIR -out FILE.json [-figure FILE.svg] [-readme FILE.md] [sizes]
 //
+// Two searches with the reference's population and few images run until they have converged, and their last children are timed with the tree and
+// without.
+//
 // DiT work is counted in floating-point operations of the transformer, from the schedules and images that a search asked for: shared prefixes once
 // where the tree is on, each schedule by itself where it is off, and the pass that the dynamic seeds need. Every score is kept in DIR under
 // (schedule, image), whichever search asked first, so that nothing is computed twice and an interrupted run goes on where it was; the count does
-// not depend on that. Fronts are judged on held-out prompts at checkpoints, thinned to equal numbers of schedules.
+// not depend on that. Fronts are judged on held-out prompts at checkpoints, each by the same number of its schedules: those
+// that keep the most of its hypervolume on the search images.
 package main
 
 import (
@@ -32,7 +36,7 @@ type settings struct {
 }
 
 // full is the experiment whose results are in the README.
-var full = settings{Steps: 20, Population: 24, Generations: 40, Images: 32, HeldOut: 256, Points: 12, Seeds: 3, Part: 0.25}
+var full = settings{Steps: 20, Population: 24, Generations: 40, Images: 32, HeldOut: 256, Points: 16, Seeds: 3, Part: 0.25}
 
 func main() {
 	state := flag.String("state", "build/ablation", "folder that keeps the scores")
@@ -103,6 +107,13 @@ func run(ctx context.Context, cfg settings, state string, threads int, out files
 		if err := do(asECADX, seed, work(seed)); err != nil {
 			return err
 		}
+	}
+	for _, v := range []variant{asECAD, asECADX} {
+		c, err := l.converge(ctx, v)
+		if err != nil {
+			return err
+		}
+		r.Converged = append(r.Converged, c)
 	}
 	for seed := range cfg.Seeds {
 		for _, v := range parts {

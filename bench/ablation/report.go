@@ -41,10 +41,12 @@ func (r *results) table() string {
 			}
 			end, saves = append(end, c.Points[len(c.Points)-1].Hypervolume), append(saves, c.TreeSaves)
 		}
-		ratio := "not reached"
+		ratio := ""
 		switch m := r.median(name); {
 		case name == asECAD.Name:
 			ratio = "100 %"
+		case name == asECADX.Name && m == nil:
+			ratio = "not reached"
 		case m != nil:
 			ratio = fmt.Sprintf("%.1f %%", 100**m)
 		}

@@ -22,6 +22,8 @@ type results struct {
 	// the work of ecad. Null when a seed has not reached it.
 	WorkRatioMedian *float64 `json:"work_ratio_median"`
 	Runs            []*curve `json:"runs"`
+	// Converged is what the tree saves of a generation of converged searches.
+	Converged []*converged `json:"converged"`
 }
 
 // curve is a search at its checkpoints.
@@ -30,7 +32,8 @@ type curve struct {
 	Seed    int     `json:"seed"`
 	Work    float64 `json:"work_flops"` // at its end
 	Images  int64   `json:"images"`
-	// WorkRatio is the work at the first checkpoint whose held-out hypervolume is at least what ecad ends with, divided by ecad's work.
+	// WorkRatio, of ecadx alone, is the work at the first checkpoint whose held-out hypervolume is at least what ecad ends with, divided by ecad's
+	// work. Null when there is none.
 	WorkRatio *float64     `json:"work_ratio"`
 	Points    []checkpoint `json:"checkpoints"`
 	// TreeSaves is the share of the work that shared prefixes save, or would have saved, in the second half of the generations.
@@ -49,10 +52,10 @@ type checkpoint struct {
 	Points      int     `json:"points"`
 }
 
-// shares of ecad's work at which the fronts of the two whole searches are judged; those without a part at what they run to. What
-// reaches the hypervolume that ecad ends with is judged in between as well. Judging costs as much as searching: there are eight times as many
+// shares of ecad's work at which the fronts of the two whole searches are judged; those without a part at what they run to. Between the last
+// front of ecadx below the hypervolume that ecad ends with and the first above it more are judged. Judging costs as much as searching: there are eight times as many
 // held-out images as searched ones.
-var shares = []float64{0.05, 0.1, 0.25, 0.5, 1}
+var shares = []float64{0.25, 1}
 
 // add judges a search.
 func (r *results) add(ctx context.Context, l *lab, t *trace) error {
@@ -73,7 +76,7 @@ func (r *results) add(ctx context.Context, l *lab, t *trace) error {
 			return err
 		}
 	}
-	if c == base {
+	if t.variant != asECADX {
 		return nil
 	}
 	target := base.Points[len(base.Points)-1].Hypervolume
@@ -136,7 +139,7 @@ func (c *curve) refine(ctx context.Context, l *lab, t *trace, target float64) er
 // judge adds a checkpoint.
 func (c *curve) judge(ctx context.Context, l *lab, t *trace, at int) error {
 	m := t.marks[at]
-	front := ga.Thin(m.front, l.cfg.Points)
+	front := ga.Subset(m.front, l.cfg.Points, t.reference)
 	none, err := schedule.New(l.shape)
 	if err != nil {
 		return err

@@ -42,7 +42,8 @@ type trace struct {
 	seed    int
 	budget  float64
 	marks   []mark
-	dropped int64
+	// reference is the reference point of the hypervolume on the search images.
+	reference ga.Point
 }
 
 func (t *trace) work() float64 { return t.marks[len(t.marks)-1].work }
@@ -103,68 +104,69 @@ func (r *recorder) Tell(generation int, population, offspring []ga.Individual) [
 	return r.Algorithm.Tell(generation, population, offspring)
 }
 
+// configure makes the search of a variant, and counts the work that its seeds take. A search of mode ecadx has no end of its own.
+func (l *lab) configure(v variant, seed, population int) (cfg ga.Config, work float64, err error) {
+	cfg = ga.NewConfig(l.shape, uint64(seed))
+	cfg.Images, cfg.Batch, cfg.Seeds = l.images, batch*len(l.pipeline.Workers), l.seeds
+	cfg.Generations = l.cfg.Generations
+	if v.reference {
+		a := ga.DefaultNSGA2(l.shape.Cells(), uint64(seed))
+		a.PopulationSize = population
+		cfg.Algorithm = a
+		return cfg, 0, nil
+	}
+	cfg.Generations, cfg.MaxImages = 0, 1<<40
+	s := ga.DefaultStructured(uint64(seed))
+	s.PopulationSize, s.Offspring, s.Cost, s.Flat = population, population, l.macs, v.flat
+	if v.noSurrogate {
+		s.Surrogate = 1
+	}
+	if !v.noRacing {
+		cfg.Racing = ga.Racing{Rungs: rungs(len(l.images)), Confidence: 0.95}
+	}
+	if !v.noFewer {
+		cfg.FewerSteps, s.FewerSteps = l.fewer, l.fewer
+	}
+	if !v.noDynamic {
+		work = l.driftWork
+		dynamic, err := l.drift.Seeds(l.macs, cfg.FewerSteps, population*2/3)
+		if err != nil {
+			return cfg, 0, err
+		}
+		cfg.Seeds = append(dynamic, half(l.seeds)...)
+	}
+	if !v.noFewer {
+		cfg.Seeds = append(slices.Clip(cfg.Seeds), l.shorter...)
+	}
+	structured, err := ga.NewStructured(l.shape, s)
+	if err == nil && !v.noDynamic {
+		err = structured.UseDrift(l.drift)
+	}
+	cfg.Algorithm = structured
+	return cfg, work, err
+}
+
 // search runs a variant until its work exceeds the budget; 0: for the generations of the settings.
 func (l *lab) search(ctx context.Context, v variant, seed int, budget float64) (*trace, error) {
 	t := &trace{variant: v, seed: seed, budget: budget}
-	m := &meter{l: l, shared: !v.reference && !v.noTree}
-	cfg := ga.NewConfig(l.shape, uint64(seed))
-	cfg.Images, cfg.Batch, cfg.Seeds = l.images, batch*len(l.pipeline.Workers), l.seeds
-	cfg.Generations = l.cfg.Generations
-	var inner ga.Algorithm
-	if v.reference {
-		a := ga.DefaultNSGA2(l.shape.Cells(), uint64(seed))
-		a.PopulationSize = l.cfg.Population
-		inner = a
-	} else {
-		cfg.Generations = 0
-		cfg.MaxImages = 1 << 40
-		s := ga.DefaultStructured(uint64(seed))
-		s.PopulationSize, s.Offspring, s.Cost, s.Flat = l.cfg.Population, l.cfg.Population, l.macs, v.flat
-		if v.noSurrogate {
-			s.Surrogate = 1
-		}
-		if !v.noRacing {
-			cfg.Racing = ga.Racing{Rungs: rungs(len(l.images)), Confidence: 0.95}
-		}
-		if !v.noFewer {
-			cfg.FewerSteps, s.FewerSteps = l.fewer, l.fewer
-		}
-		if !v.noDynamic {
-			m.work = l.driftWork
-			dynamic, err := l.drift.Seeds(l.macs, cfg.FewerSteps, l.cfg.Population*2/3)
-			if err != nil {
-				return nil, err
-			}
-			cfg.Seeds = append(dynamic, half(l.seeds)...)
-		}
-		if !v.noFewer {
-			cfg.Seeds = append(slices.Clip(cfg.Seeds), l.shorter...)
-		}
-		structured, err := ga.NewStructured(l.shape, s)
-		if err != nil {
-			return nil, err
-		}
-		if !v.noDynamic {
-			if err := structured.UseDrift(l.drift); err != nil {
-				return nil, err
-			}
-		}
-		inner = structured
+	cfg, start, err := l.configure(v, seed, l.cfg.Population)
+	if err != nil {
+		return nil, err
 	}
-	cfg.Algorithm = &recorder{Algorithm: inner, t: t, m: m, shape: l.shape}
-	start := m.work
+	m := &meter{l: l, shared: !v.reference && !v.noTree, work: start}
+	cfg.Algorithm = &recorder{Algorithm: cfg.Algorithm, t: t, m: m, shape: l.shape}
 	say("%s, seed %d", v.Name, seed)
-	_, err := ga.Run(ctx, cfg, ga.Deps{Evaluator: m, Cost: l.macs, MACs: l.macs, Log: &ga.MemoryLog{}, Progress: func(p ga.Progress) {
+	res, err := ga.Run(ctx, cfg, ga.Deps{Evaluator: m, Cost: l.macs, MACs: l.macs, Log: &ga.MemoryLog{}, Progress: func(p ga.Progress) {
 		if p.Phase == ga.PhaseSearch && p.GenerationDone {
 			k := &t.marks[len(t.marks)-1]
 			k.images, k.hypervolume = p.Images, p.Hypervolume
-			t.dropped = p.Dropped
 			say("%s, seed %d: generation %d, %.2f T, %d images, hypervolume %.4f", v.Name, seed, p.Generation, m.work/1e12, p.Images, p.Hypervolume)
 		}
 	}})
 	if err != nil {
 		return nil, err
 	}
+	t.reference = res.Reference
 	if len(t.marks) == 0 || m.work <= start {
 		return nil, fmt.Errorf("%s, seed %d: no generation was finished", v.Name, seed)
 	}

@@ -141,13 +141,14 @@ func (e *evolution) printCheck() error {
 			Shape   schedule.Shape `json:"shape"`
 			Seeds   int            `json:"seeds"`
 			Images  int            `json:"images"`
+			Confirm int            `json:"confirm"`
 			HeldOut int            `json:"heldout"`
 			Device  string         `json:"device"`
 			DType   string         `json:"dtype"`
-		}{e.path, true, p.shape, len(p.seeds), len(g.Images), len(g.HeldOut), p.cfg.Model.Device, p.cfg.Model.DType})
+		}{e.path, true, p.shape, len(p.seeds), len(g.Images), len(g.Confirm), len(g.HeldOut), p.cfg.Model.Device, p.cfg.Model.DType})
 	}
-	_, err = fmt.Fprintf(e.env.stdout, "%s: valid: %s on %s, %s; %v; %d seeds, %d images per candidate, %d held out; at most %d candidates\n", e.path, p.cfg.Model.Path,
-		p.cfg.Model.Device, p.cfg.Model.DType, p.shape, len(p.seeds), len(g.Images), len(g.HeldOut), len(p.seeds)+p.cfg.Search.Population*max(0, p.cfg.Search.Generations-1))
+	_, err = fmt.Fprintf(e.env.stdout, "%s: valid: %s on %s, %s; %v; %d seeds, %d images per candidate, %d that confirm the front, %d held out; at most %d candidates\n", e.path, p.cfg.Model.Path,
+		p.cfg.Model.Device, p.cfg.Model.DType, p.shape, len(p.seeds), len(g.Images), len(g.Confirm), len(g.HeldOut), len(p.seeds)+p.cfg.Search.Population*max(0, p.cfg.Search.Generations-1))
 	return err
 }
 
@@ -256,8 +257,8 @@ func (e *evolution) announce(st *study.Study) {
 	if st.Resumed() {
 		what = fmt.Sprintf("goes on after %d generations and %d scores", st.Generations(), st.Scores())
 	}
-	e.remark(e.env, "ecadx: study %s %s: %s on %s, %s, %d cores; %d prompts searched on, %d held out", e.dir, what, p.cfg.Model.Path, p.cfg.Model.Device, p.cfg.Model.DType,
-		len(p.session.Workers), p.cfg.Prompts.Count, p.cfg.Prompts.HeldOut)
+	e.remark(e.env, "ecadx: study %s %s: %s on %s, %s, %d cores; %d prompts searched on, %d that confirm the front, %d held out", e.dir, what, p.cfg.Model.Path, p.cfg.Model.Device, p.cfg.Model.DType,
+		len(p.session.Workers), p.cfg.Prompts.Count, p.confirming(), p.cfg.Prompts.HeldOut)
 	for _, d := range st.Changed() {
 		if d.Key == "commit" {
 			e.remark(e.env, "ecadx: the study was written by commit %s, this is %s: scores may differ", d.Study, d.Now)

@@ -69,10 +69,11 @@ type objectiveSection struct {
 
 type promptSection struct {
 	Builtin         bool   `toml:"builtin" doc:"Captions of the miniature's world, search and held-out ones apart."`
-	File            string `toml:"file" doc:"Or a file with a prompt per line, or ECAD's JSON: the first count are searched on, the next heldout are held out."`
+	File            string `toml:"file" doc:"Or a file with a prompt per line, or ECAD's JSON: the first count are searched on, the next heldout are held out, those after\nthem confirm."`
 	Count           int    `toml:"count" doc:"Prompts that every candidate is scored on."`
 	ImagesPerPrompt int    `toml:"images_per_prompt" doc:"Images per prompt, each with noise of its own."`
 	HeldOut         int    `toml:"heldout" doc:"Prompts that the search never sees: the final front is judged on them."`
+	Confirm         int    `toml:"confirm" doc:"Mode ecadx: further prompts, at most, on which whatever may belong to the final front is scored as well before it is drawn, since the\nbest of many on few prompts is in part the luckiest; 0: none."`
 	NoiseSeed       int64  `toml:"noise_seed" doc:"Noise seed of the first image; each following image, over all prompts, takes the next one."`
 	Negative        string `toml:"negative" doc:"Prompt that guidance moves away from."`
 }
@@ -101,7 +102,7 @@ func defaultEvolveConfig() evolveConfig {
 		Search: searchSection{Mode: ga.ModeECADX.String(), Population: 20, Generations: 10, Crossover: 0.7, Points: 4, ChildProb: 0.7, BitProb: 0.01, Operators: structuredOperators, FewerSteps: []float64{0.75, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15}, Surrogate: 4, Tree: true, MinDiff: 1},
 		Objectives: objectiveSection{Quality: "psnr", Cost: string(costMACs), Baselines: []string{"fora:2", "fora:3", "fora:4", "fora:5",
 			"steps:0.5", "steps:0.35", "steps:0.25", "random:0.526:7", "random:0.789:7"}},
-		Prompts: promptSection{Builtin: true, Count: 24, ImagesPerPrompt: 1, HeldOut: 64},
+		Prompts: promptSection{Builtin: true, Count: 24, ImagesPerPrompt: 1, HeldOut: 64, Confirm: 24},
 		Seeds: seedSection{Heuristics: []string{
 			"random:0.1:1", "random:0.2:1", "periods:1:2:1", "periods:1:3:1", "periods:1:4:1:19", "periods:1:2:2", "fora:2", "periods:2:4:2:19",
 			"periods:2:6:2", "fora:3", "periods:3:6:3", "fora:4", "periods:4:8:4", "fora:5", "fora:7"}, Dynamic: 16, Files: []string{}},
@@ -207,7 +208,7 @@ func (c *evolveConfig) validate() error {
 		{"search.population", c.Search.Population, 2, 1 << 16}, {"search.generations", c.Search.Generations, 0, 1 << 20},
 		{"search.crossover_points", c.Search.Points, 1, 64}, {"search.min_diff", c.Search.MinDiff, 0, 1 << 22},
 		{"prompts.count", c.Prompts.Count, 1, 1 << 20}, {"prompts.images_per_prompt", c.Prompts.ImagesPerPrompt, 1, 1 << 16},
-		{"prompts.heldout", c.Prompts.HeldOut, 0, 1 << 20},
+		{"prompts.heldout", c.Prompts.HeldOut, 0, 1 << 20}, {"prompts.confirm", c.Prompts.Confirm, 0, 1 << 20},
 	} {
 		if r.value < r.least || r.value > r.most {
 			return bad(r.key, "%d is out of range: use %d to %d", r.value, r.least, r.most)
@@ -297,7 +298,7 @@ func (c *evolveConfig) validateObjectives(bad func(key, format string, args ...a
 	case c.Prompts.NoiseSeed > math.MaxInt64-math.MaxUint32:
 		return bad("prompts.noise_seed", "%d is too large: image k uses noise_seed + k", c.Prompts.NoiseSeed)
 	}
-	if total := int64(c.Prompts.Count+c.Prompts.HeldOut) * int64(c.Prompts.ImagesPerPrompt); total > math.MaxUint32 {
+	if total := int64(c.Prompts.Count+c.Prompts.HeldOut+c.Prompts.Confirm) * int64(c.Prompts.ImagesPerPrompt); total > math.MaxUint32 {
 		return bad("prompts.count", "%d images in all: use at most %d", total, int64(math.MaxUint32))
 	}
 	if l := c.Latency; (l != nil) && c.Objectives.Cost != string(costLatency) {

@@ -120,13 +120,17 @@ func TestRungs(t *testing.T) {
 func TestLoadPromptsKeepsListsApart(t *testing.T) {
 	dir := t.TempDir()
 	cfg := defaultEvolveConfig()
-	cfg.Prompts.Builtin, cfg.Prompts.File, cfg.Prompts.Count, cfg.Prompts.HeldOut = false, "p.txt", 2, 2
+	cfg.Prompts.Builtin, cfg.Prompts.File, cfg.Prompts.Count, cfg.Prompts.HeldOut, cfg.Prompts.Confirm = false, "p.txt", 2, 2, 3
 	writeTestFile(t, filepath.Join(dir, "p.txt"), "a\nb\nc\nd\ne\n")
-	list, err := loadPrompts(cfg, inputs{dir: dir})
-	if err != nil || len(list) != 4 || list[3].Text != "d" {
-		t.Errorf("%v, %v", list, err)
+	for mode, want := range map[string]int{"ecadx": 5, "ecad": 4} { // one is left to confirm, which the reference does not
+		cfg.Search.Mode = mode
+		list, err := loadPrompts(cfg, inputs{dir: dir})
+		if err != nil || len(list) != want || list[3].Text != "d" {
+			t.Errorf("%s: %v, %v", mode, list, err)
+		}
 	}
-	for text, want := range map[string]string{"a\nb\nc\n": "lower one of them", "a\nb\na\nd\n": "held out"} {
+	cfg.Search.Mode = "ecadx"
+	for text, want := range map[string]string{"a\nb\nc\n": "lower one of them", "a\nb\na\nd\n": "prompt 1 is searched on and prompt 3, the same, held out", "a\nb\nc\nd\nc\n": "prompt 3 is held out and prompt 5, the same, searched on"} {
 		writeTestFile(t, filepath.Join(dir, "p.txt"), text)
 		if _, err := loadPrompts(cfg, inputs{dir: dir}); codeOf(err) != exitBadInput || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v; want %q", text, err, want)

@@ -30,12 +30,17 @@ type searchPlan struct {
 	shape     schedule.Shape
 	size      pixels
 	quality   bench.Quality
-	prompts   []prompt // of the search, then held out
+	prompts   []prompt // of the search, then held out, then those that confirm the front
 	seeds     []ga.Named
 	seedFiles []*schedule.File // of seeds.files, in order
 	baselines []ga.Named
 
 	structured *ga.Structured // the algorithm of mode ecadx, from gaConfig
+}
+
+// confirming is how many prompts confirm the front.
+func (p *searchPlan) confirming() int {
+	return len(p.prompts) - p.cfg.Prompts.Count - p.cfg.Prompts.HeldOut
 }
 
 // close releases devices and weights.
@@ -193,25 +198,33 @@ func (p *searchPlan) small() bool {
 	return err == nil && w.Tensors().Parameters() < 50e6
 }
 
-// loadPrompts returns the prompts of the search, then those held out.
+// loadPrompts returns the prompts of the search, then those held out, then those that confirm the front.
 func loadPrompts(cfg evolveConfig, in inputs) ([]prompt, error) {
-	count, all := cfg.Prompts.Count, cfg.Prompts.Count+cfg.Prompts.HeldOut
+	count, least, confirm := cfg.Prompts.Count, cfg.Prompts.Count+cfg.Prompts.HeldOut, cfg.Prompts.Confirm
+	if cfg.Search.Mode != ga.ModeECADX.String() {
+		confirm = 0
+	}
 	if cfg.Prompts.Builtin {
-		return builtinPrompts(count, cfg.Prompts.HeldOut)
+		return builtinPrompts(count, cfg.Prompts.HeldOut, confirm)
 	}
 	path := in.prompts(cfg.Prompts.File)
 	list, err := readPrompts(path)
 	if err != nil {
 		return nil, err
 	}
-	if len(list) < all {
+	if len(list) < least {
 		return nil, inputError("key \"prompts.count\": %s has %d prompts, %d are searched on and %d held out: lower one of them", path, len(list), count, cfg.Prompts.HeldOut)
 	}
-	list = list[:all]
+	list = list[:min(len(list), least+confirm)]
 	seen := map[string]int{}
 	for i, p := range list {
-		if k, ok := seen[p.Text]; ok && k < count && i >= count {
-			return nil, inputError("%s: prompt %d is searched on and prompt %d, the same, held out: remove one", path, k+1, i+1)
+		held := i >= count && i < least
+		if k, ok := seen[p.Text]; ok && held != (k >= count && k < least) {
+			first, second := "held out", "searched on"
+			if held {
+				first, second = second, first
+			}
+			return nil, inputError("%s: prompt %d is %s and prompt %d, the same, %s: remove one", path, k+1, first, i+1, second)
 		} else if !ok {
 			seen[p.Text] = i
 		}
@@ -220,13 +233,13 @@ func loadPrompts(cfg evolveConfig, in inputs) ([]prompt, error) {
 }
 
 // builtinPrompts are captions of the miniature's world, no scene twice.
-func builtinPrompts(count, heldOut int) ([]prompt, error) {
-	search, held, err := mini.SplitCaptions(count, heldOut)
+func builtinPrompts(count, heldOut, confirm int) ([]prompt, error) {
+	search, held, err := mini.SplitCaptions(count+confirm, heldOut)
 	if err != nil {
-		return nil, inputError("key \"prompts.count\": %w: lower prompts.count or prompts.heldout", err)
+		return nil, inputError("key \"prompts.count\": %w: lower prompts.count, prompts.heldout or prompts.confirm", err)
 	}
 	var list []prompt
-	for _, text := range append(search, held...) {
+	for _, text := range slices.Concat(search[:count], held, search[count:]) {
 		list = append(list, prompt{Text: text})
 	}
 	return list, nil
@@ -320,10 +333,13 @@ func (p *searchPlan) gaConfig(cost ga.CostModel) (ga.Config, error) {
 	for i := range p.prompts {
 		for k := range per {
 			image := ga.Image{ID: ga.ImageID(i*per + k), Prompt: uint32(i)}
-			if i < p.cfg.Prompts.Count {
+			switch count := p.cfg.Prompts.Count; {
+			case i < count:
 				c.Images = append(c.Images, image)
-			} else {
+			case i < count+p.cfg.Prompts.HeldOut:
 				c.HeldOut = append(c.HeldOut, image)
+			default:
+				c.Confirm = append(c.Confirm, image)
 			}
 		}
 	}

@@ -74,7 +74,7 @@ func printFront(w io.Writer, program, dir string, f *study.Front, p *searchPlan)
 	if f.HeldOut.Prompts > 0 {
 		on = fmt.Sprintf("%d held-out prompts", f.HeldOut.Prompts)
 	}
-	fmt.Fprintf(&b, "\nFront of %s: %s on %s by %s, %d schedules tried on %d images each\n\n", dir, f.Quality, on, f.Cost, f.Evaluations, p.cfg.Prompts.Count*p.cfg.Prompts.ImagesPerPrompt)
+	fmt.Fprintf(&b, "\nFront of %s: %s on %s by %s, %d schedules tried on %d images each, the best of them on %d\n\n", dir, f.Quality, on, f.Cost, f.Evaluations, p.cfg.Prompts.Count*p.cfg.Prompts.ImagesPerPrompt, (p.cfg.Prompts.Count+f.ConfirmPrompts)*p.cfg.Prompts.ImagesPerPrompt)
 	fmt.Fprintf(&b, "  %-24s %8s  %-18s %10s  %6s\n", "schedule", "quality", "95 % interval", f.Cost, "macs")
 	line := func(e study.FrontEntry, remark string) {
 		quality, ci := judged(e)

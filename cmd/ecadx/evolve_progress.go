@@ -78,6 +78,8 @@ func (s *searchProgress) note(p ga.Progress) string {
 		if !p.GenerationDone {
 			text += fmt.Sprintf(", batch %d/%d", p.Batch, p.Batches)
 		}
+	case ga.PhaseConfirm:
+		text = fmt.Sprintf("the best on more prompts, batch %d/%d", p.Batch, p.Batches)
 	case ga.PhaseHeldOut:
 		text = fmt.Sprintf("held-out prompts, batch %d/%d", p.Batch, p.Batches)
 	case ga.PhaseFinished:
@@ -106,22 +108,29 @@ func (s *searchProgress) left(p ga.Progress) (time.Duration, bool) {
 		perImage = min(perImage, float64(p.Images)/float64(p.Evaluations))
 	}
 	candidates := float64(s.search.Generations-p.Generation) * float64(population)
-	// Fronts grow to about as many schedules as survive; seeds that stayed on the front are counted once.
-	heldOut := float64(len(s.search.HeldOut)) * float64(1+len(s.search.Baselines)+len(s.search.Seeds)+max(len(p.Front), population/2))
+	// Fronts grow to about as many schedules as survive; seeds that stayed on the front are counted once. As many again come close.
+	front := max(len(p.Front), population/2)
+	others := 1 + len(s.search.Baselines) + len(s.search.Seeds)
+	confirm, heldOut := float64(len(s.search.Confirm)*(2*front+others)), float64(len(s.search.HeldOut)*(front+others))
+	left := func() float64 {
+		if p.Batches == 0 {
+			return 1
+		}
+		return float64(p.Batches-p.Batch) / float64(p.Batches)
+	}
 	switch p.Phase {
 	case ga.PhaseStart:
 		candidates += float64(len(s.search.Seeds))
 	case ga.PhaseSearch:
 		if !p.GenerationDone && p.Batches > 0 {
-			candidates += float64(population) * float64(p.Batches-p.Batch) / float64(p.Batches)
+			candidates += float64(population) * left()
 		}
+	case ga.PhaseConfirm:
+		candidates, confirm = 0, confirm*left()
 	case ga.PhaseHeldOut:
-		candidates = 0
-		if p.Batches > 0 {
-			heldOut *= float64(p.Batches-p.Batch) / float64(p.Batches)
-		}
+		candidates, confirm, heldOut = 0, 0, heldOut*left()
 	}
-	return time.Duration((candidates*perImage + heldOut) / rate * float64(time.Second)), true
+	return time.Duration((candidates*perImage + confirm + heldOut) / rate * float64(time.Second)), true
 }
 
 func (s *searchProgress) end() { s.line.end() }

@@ -35,11 +35,11 @@ func TestReadPrompts(t *testing.T) {
 }
 
 func TestBuiltinPrompts(t *testing.T) {
-	long, err := builtinPrompts(40, 64)
+	long, err := builtinPrompts(40, 64, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
-	short, err := builtinPrompts(12, 8)
+	short, err := builtinPrompts(12, 8, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestBuiltinPrompts(t *testing.T) {
 		}
 		seen[scene] = i
 	}
-	if len(long) != 104 || len(short) != 20 {
+	if len(long) != 114 || len(short) != 20 {
 		t.Fatalf("%d and %d prompts", len(long), len(short))
 	}
 	for i := range 12 {
@@ -62,7 +62,7 @@ func TestBuiltinPrompts(t *testing.T) {
 			t.Errorf("prompt %d depends on how many there are", i)
 		}
 	}
-	if _, err := builtinPrompts(1<<21, 0); codeOf(err) != exitBadInput {
+	if _, err := builtinPrompts(1<<21, 0, 0); codeOf(err) != exitBadInput {
 		t.Errorf("2^21 different captions: %v", err)
 	}
 }

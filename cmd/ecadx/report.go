@@ -212,7 +212,7 @@ func (w *pageWriter) facts() []page.Fact {
 	facts := []page.Fact{
 		{Name: "model", Value: m.Path}, {Name: "device", Value: m.Device + ", " + m.DType}, {Name: "pictures", Value: fmt.Sprintf("%s px, %d steps, guidance %g", m.Resolution, m.Steps, m.Guidance)},
 		{Name: "search", Value: fmt.Sprintf("mode %s, population %d, seed %d", s.Mode, s.Population, s.Seed)},
-		{Name: "prompts", Value: fmt.Sprintf("%d searched, %d held out, %d images each", w.cfg.Prompts.Count, w.cfg.Prompts.HeldOut, w.cfg.Prompts.ImagesPerPrompt)},
+		{Name: "prompts", Value: fmt.Sprintf("%d searched, %d confirm the front, %d held out, %d images each", w.cfg.Prompts.Count, w.front.ConfirmPrompts, w.cfg.Prompts.HeldOut, w.cfg.Prompts.ImagesPerPrompt)},
 		{Name: "objectives", Value: w.front.Quality + " up, " + w.front.Cost + " down"}, {Name: "ecadx", Value: commit + ", " + runtime.GOOS + "/" + runtime.GOARCH},
 	}
 	var run struct {

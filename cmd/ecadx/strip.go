@@ -114,7 +114,7 @@ func (p *searchPlan) drawStrip(ctx context.Context, st *study.Study, f *study.Fr
 		schedules = append(schedules, file.Schedule())
 		columns = append(columns, fmt.Sprintf("%s %.2fx less%s", shortName(e), e.MACsRatio, qualityLabel(e)))
 	}
-	first, prompts := p.cfg.Prompts.Count, p.prompts[p.cfg.Prompts.Count:]
+	first, prompts := p.cfg.Prompts.Count, p.prompts[p.cfg.Prompts.Count:p.cfg.Prompts.Count+p.cfg.Prompts.HeldOut]
 	if len(prompts) == 0 {
 		first, prompts = 0, p.prompts
 	}

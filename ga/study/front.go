@@ -22,13 +22,15 @@ type Front struct {
 	Seeds     []FrontEntry   `json:"seeds"`
 	Front     []FrontEntry   `json:"front"` // by ascending cost
 	// Hypervolume and SeedsHypervolume are normalised to the rectangle from Reference to (uncached quality, cost 0).
-	Hypervolume      float64      `json:"hypervolume"`
-	SeedsHypervolume float64      `json:"seeds_hypervolume"`
-	HeldOut          FrontHeldOut `json:"heldout"`
-	Evaluations      int64        `json:"evaluations"` // distinct schedules scored for the search
-	Images           int64        `json:"images"`      // images scored for the search
-	Generations      int          `json:"generations"`
-	Seed             uint64       `json:"seed"`
+	Hypervolume      float64 `json:"hypervolume"`
+	SeedsHypervolume float64 `json:"seeds_hypervolume"`
+	// ConfirmPrompts is how many prompts, besides those of the search, the qualities are about.
+	ConfirmPrompts int          `json:"confirm_prompts"`
+	HeldOut        FrontHeldOut `json:"heldout"`
+	Evaluations    int64        `json:"evaluations"` // distinct schedules scored for the search
+	Images         int64        `json:"images"`      // images scored for the search
+	Generations    int          `json:"generations"`
+	Seed           uint64       `json:"seed"`
 }
 
 // FrontReference is the reference point of the hypervolume.
@@ -89,7 +91,7 @@ func NewFront(res *ga.Result, quality, cost string) *Front {
 		Uncached:  newEntry(res.Uncached),
 		Baselines: entries(res.Baselines), Seeds: entries(res.Seeds), Front: entries(res.Front),
 		Hypervolume: res.Hypervolume, SeedsHypervolume: res.SeedsHypervolume,
-		HeldOut:     FrontHeldOut{res.HeldOutPrompts, res.HeldOutHypervolume, res.HeldOutSeedsHypervolume, comparisons},
+		ConfirmPrompts: res.ConfirmPrompts, HeldOut: FrontHeldOut{res.HeldOutPrompts, res.HeldOutHypervolume, res.HeldOutSeedsHypervolume, comparisons},
 		Evaluations: res.Evaluations, Images: res.Images, Generations: res.Generations, Seed: res.Seed,
 	}
 }

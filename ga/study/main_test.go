@@ -80,13 +80,14 @@ func searchConfig(t testing.TB, shape schedule.Shape, population, generations, i
 		cfg.Images = append(cfg.Images, ga.Image{ID: ga.ImageID(i), Prompt: uint32(i)})
 	}
 	cfg.HeldOut = []ga.Image{{ID: 1000, Prompt: 1000}, {ID: 1001, Prompt: 1001}}
+	cfg.Confirm = []ga.Image{{ID: 2000, Prompt: 2000}}
 	return cfg
 }
 
 // tinySearch ends in a study of less than 10 kB, for tests that try every byte of it.
 func tinySearch(t testing.TB) ga.Config {
 	cfg := searchConfig(t, schedule.Shape{Family: schedule.PixArt, Steps: 4, Blocks: 1}, 2, 1, 2)
-	cfg.Seeds, cfg.Baselines, cfg.HeldOut = cfg.Seeds[1:2], nil, nil
+	cfg.Seeds, cfg.Baselines, cfg.Confirm, cfg.HeldOut = cfg.Seeds[1:2], nil, nil, nil
 	return cfg
 }
 

@@ -68,7 +68,7 @@ func (w world) config() (ga.Config, error) {
 	for i := range w.images {
 		cfg.Images = append(cfg.Images, ga.Image{ID: ga.ImageID(i), Prompt: uint32(i)})
 	}
-	cfg.HeldOut = []ga.Image{{ID: 100, Prompt: 100}}
+	cfg.Confirm, cfg.HeldOut = []ga.Image{{ID: 101, Prompt: 101}}, []ga.Image{{ID: 100, Prompt: 100}}
 	return cfg, nil
 }
 

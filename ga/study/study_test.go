@@ -82,7 +82,7 @@ func TestFrontMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"quality", "cost", "reference", "uncached", "baselines", "seeds", "front", "hypervolume",
-		"heldout", "evaluations", "images", "generations", "seed"} {
+		"confirm_prompts", "heldout", "evaluations", "images", "generations", "seed"} {
 		if _, ok := top[name]; !ok {
 			t.Errorf("front.json has no %q", name)
 		}
