@@ -108,10 +108,10 @@ func (s *searchProgress) left(p ga.Progress) (time.Duration, bool) {
 		perImage = min(perImage, float64(p.Images)/float64(p.Evaluations))
 	}
 	candidates := float64(s.search.Generations-p.Generation) * float64(population)
-	// Fronts grow to about as many schedules as survive; seeds that stayed on the front are counted once. As many again come close.
+	// Fronts grow to about as many schedules as survive; seeds that stayed on the front are counted once. Few others come close.
 	front := max(len(p.Front), population/2)
 	others := 1 + len(s.search.Baselines) + len(s.search.Seeds)
-	confirm, heldOut := float64(len(s.search.Confirm)*(2*front+others)), float64(len(s.search.HeldOut)*(front+others))
+	confirm, heldOut := float64(len(s.search.Confirm)*(front+others)), float64(len(s.search.HeldOut)*(front+others))
 	left := func() float64 {
 		if p.Batches == 0 {
 			return 1
