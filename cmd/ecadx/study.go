@@ -95,7 +95,7 @@ type studySummary struct {
 	Images      int64      `json:"images"`
 	Front       int        `json:"front"`
 	Hypervolume float64    `json:"hypervolume"`
-	// Hypervolumes are those after each generation.
+	// Hypervolumes are those after each generation. That of a finished study is of the front after it was confirmed.
 	Hypervolumes []float64 `json:"hypervolumes"`
 }
 
@@ -109,6 +109,9 @@ func summarize(s *study.Contents) studySummary {
 	for _, h := range s.History() {
 		sum.Hypervolumes = append(sum.Hypervolumes, h.Hypervolume)
 		sum.Evaluations, sum.Images, sum.Front, sum.Hypervolume = h.Evaluations, h.Images, h.Front, h.Hypervolume
+	}
+	if f := s.Front; sum.State == stateFinished { // with what confirmed the front
+		sum.Images, sum.Front, sum.Hypervolume = f.Images, len(f.Front), f.Hypervolume
 	}
 	return sum
 }

@@ -65,8 +65,14 @@ func detail(s *study.Contents) studyDetail {
 	d := studyDetail{studySummary: summarize(s), Scores: s.Scores, Statuses: map[string]int{}, Operators: []operatorShare{}, Fingerprint: fmt.Sprintf("%x", s.Fingerprint),
 		Origin: partMap(s.Origin), Sessions: []studySession{}, History: s.History(), TornBytes: s.Torn, Closed: s.Closed}
 	onFront := map[string]bool{}
-	for _, e := range s.FrontSoFar() {
-		onFront[e.Hash.String()] = true
+	if d.State == stateFinished {
+		for _, e := range s.Front.Front {
+			onFront[e.Hash] = true
+		}
+	} else {
+		for _, e := range s.FrontSoFar() {
+			onFront[e.Hash.String()] = true
+		}
 	}
 	shares := map[string]*operatorShare{}
 	for _, e := range s.Evaluations() {
@@ -112,6 +118,9 @@ func (d *studyDetail) writeText(out io.Writer) error {
 	line("front", "%d schedules", d.Front)
 	if n := len(d.Hypervolumes); n > 0 {
 		line("hypervolume", "%.4f %s %.4f", d.Hypervolumes[0], sparkline(d.Hypervolumes, 60), d.Hypervolumes[n-1])
+	}
+	if d.State == stateFinished {
+		line("final front", "hypervolume %.4f", d.Hypervolume)
 	}
 	var shares []string
 	for _, o := range d.Operators {
