@@ -318,7 +318,7 @@ func (a *Structured) narrow(generation int) {
 		weight[i] = 1 / float64(len(weight))
 	}
 	for i, w := range a.gaps() {
-		weight[slices.Index(a.steps, stepsOf(a.shape, a.elite[i].Genome))] += 3 * w // both sum to 1
+		weight[slices.Index(a.steps, stepsOf(a.shape, a.elite[i].Genome))] += float64(3 * w) // both sum to 1
 	}
 	a.focus = a.steps[roulette(weight, NewStream(a.cfg.Seed, generation, PurposeFocus, 0, 0))]
 }
@@ -332,7 +332,7 @@ func (a *Structured) gaps() []float64 {
 		area := float64((hi[1] - lo[1]) * (lo[0] - hi[0]))
 		w[i-1] += area
 		w[i] += area
-		total += 2 * area
+		total += float64(2 * area)
 	}
 	for i := range w {
 		if total > 0 {
