@@ -114,6 +114,18 @@ func (d Drift) shorter(n int) float64 {
 	return kept(n) / worst * kept(n)
 }
 
+// Error is the sum of the errors that are expected of a schedule, with what a run of fewer steps errs besides, in the unit of Errors. An error when
+// the schedule is of another model.
+func (d Drift) Error(s *schedule.Schedule) (float64, error) {
+	n := s.Shape().Steps
+	want := d.Shape
+	want.Steps = n
+	if err := s.Shape().Fits(want); err != nil {
+		return 0, err
+	}
+	return d.shorter(n) + d.At(n).total(GenomeOf(s)), nil
+}
+
 // total is the sum of the errors of a schedule of the drift's number of steps.
 func (d Drift) total(g Genome) float64 {
 	row, s := d.Shape.RowLen(), d.Shape.Steps

@@ -97,6 +97,40 @@ func TestDriftSeeds(t *testing.T) {
 	}
 }
 
+// What is expected of a schedule is what the programme minimises, and what a shorter run errs besides.
+func TestDriftError(t *testing.T) {
+	d := randomDrift(testShape, 3)
+	s, err := schedule.New(testShape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := d.Error(s); v != 0 || err != nil {
+		t.Errorf("uncached: %v, %v", v, err)
+	}
+	all, _ := ScheduleOf(testShape, NewGenome(testShape.Cells()))
+	want := 0.0
+	for cell := range d.Errors {
+		want += errorOf(d, make([]bool, testShape.Steps), cell)
+	}
+	if v, err := d.Error(all.Canonical()); !(math.Abs(v-want) <= 1e-9*want) || err != nil {
+		t.Errorf("all reused: %v, %v; want %v", v, err, want)
+	}
+	short := testShape
+	short.Steps = 3
+	if s, err = schedule.New(short); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := d.Error(s); !(v > 0) || v != d.shorter(3) || err != nil {
+		t.Errorf("three steps: %v, %v", v, err)
+	}
+	if s, err = schedule.New(fluxShape); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Error(s); err == nil {
+		t.Error("the drift of another model is taken")
+	}
+}
+
 func TestDriftErrors(t *testing.T) {
 	for name, change := range map[string]func(*Drift){
 		"cells":    func(d *Drift) { d.Errors = d.Errors[1:] },

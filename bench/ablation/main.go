@@ -3,8 +3,7 @@
 //
 //	ablation -state DIR -out FILE.json [-figure FILE.svg] [-readme FILE.md] [sizes]
 //
-// Two searches with the reference's population and few images run until they have converged, and their last children are timed with the tree and
-// without.
+// Two searches with the reference's population run until they have converged; their last children and what survives are timed with the tree and without.
 //
 // DiT work is counted in floating-point operations of the transformer, from the schedules and images that a search asked for: shared prefixes once
 // where the tree is on, each schedule by itself where it is off, and the pass that the dynamic seeds need. Every score is kept in DIR under
