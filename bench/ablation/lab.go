@@ -148,25 +148,35 @@ var heuristicRefs = []string{
 	"fora:2", "periods:2:4:2:19", "periods:2:6:2", "periods:2:3:2", "random:0.6:1", "fora:3", "periods:3:6:3", "periods:3:4:3", "tgate:10:3:1:2", "fora:4", "periods:4:8:4", "fora:5", "fora:6", "fora:7",
 }
 
-// findDrift reads how far outputs drift, or finds and keeps it.
-func (l *lab) findDrift(ctx context.Context) error {
-	path := filepath.Join(l.state, fmt.Sprintf("drift-%d.json", l.cfg.Steps))
+// kept reads a result from the state, or finds and keeps it.
+func kept[T any](l *lab, name string, find func() (T, error)) (v T, err error) {
+	path := filepath.Join(l.state, name+".json")
 	data, err := os.ReadFile(path)
 	if err == nil {
-		err = json.Unmarshal(data, &l.drift)
-	} else if errors.Is(err, os.ErrNotExist) {
+		return v, json.Unmarshal(data, &v)
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return v, err
+	}
+	if v, err = find(); err != nil {
+		return v, err
+	}
+	if data, err = json.Marshal(v); err != nil {
+		return v, err
+	}
+	return v, os.WriteFile(path, data, 0o644)
+}
+
+// findDrift finds how far outputs drift.
+func (l *lab) findDrift(ctx context.Context) (err error) {
+	l.drift, err = kept(l, fmt.Sprintf("drift-%d", l.cfg.Steps), func() (ga.Drift, error) {
 		var ids []ga.ImageID
 		for _, im := range l.images[:min(driftImages, len(l.images))] {
 			ids = append(ids, im.ID)
 		}
 		say("how far outputs drift")
-		if l.drift, err = l.evaluator.Drift(ctx, ids, nil); err != nil {
-			return err
-		}
-		if data, err = json.Marshal(l.drift); err == nil {
-			err = os.WriteFile(path, data, 0o644)
-		}
-	}
+		return l.evaluator.Drift(ctx, ids, nil)
+	})
 	if err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ func run(ctx context.Context, cfg settings, state string, threads int, out files
 		}
 	}
 	for _, v := range []variant{asECAD, asECADX} {
-		c, err := l.converge(ctx, v)
+		c, err := kept(l, fmt.Sprintf("converged-%d-%s", cfg.Steps, v.Name), func() (*converged, error) { return l.converge(ctx, v) })
 		if err != nil {
 			return err
 		}
