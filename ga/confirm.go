@@ -54,11 +54,11 @@ func (r *runner) confirm(seeds, baselines []candidate) error {
 func (r *runner) born(baselines []candidate) (map[schedule.Hash]int, error) {
 	out := make(map[schedule.Hash]int)
 	for _, b := range baselines {
-		fits, err := r.fits(b)
+		may, err := r.mayJoin(b)
 		if err != nil {
 			return nil, err
 		}
-		if fits && r.cfg.mayRun(b.schedule.Shape().Steps) {
+		if may {
 			out[b.hash] = 0
 		}
 	}

@@ -162,11 +162,11 @@ func (r *runner) start() error {
 	}
 	r.archive.Mark(r.uncached.hash) // computing everything is what the front is compared with, no part of it
 	for _, c := range list[1 : 1+len(r.cfg.Baselines)] {
-		fits, err := r.fits(c)
+		may, err := r.mayJoin(c)
 		if err != nil {
 			return err
 		}
-		if fits && r.cfg.mayRun(c.schedule.Shape().Steps) {
+		if may {
 			r.addToArchive(c, 0)
 		}
 	}
@@ -322,6 +322,12 @@ func (r *runner) fits(c candidate) (bool, error) {
 	}
 	v, err := r.cost(r.cfg.Memory, c)
 	return v <= r.cfg.MaxMemory, err
+}
+
+// mayJoin reports whether a baseline may be part of the front: it fits, and has a number of steps that the search may run.
+func (r *runner) mayJoin(baseline candidate) (bool, error) {
+	fits, err := r.fits(baseline)
+	return fits && r.cfg.mayRun(baseline.schedule.Shape().Steps), err
 }
 
 // fitting returns the genomes whose schedules fit.

@@ -62,6 +62,9 @@ func DefaultStructured(seed uint64) StructuredConfig {
 	return StructuredConfig{Seed: seed, PopulationSize: 24, Offspring: 24, CrossoverProb: 0.7, EliteProb: 0.5, MutationProb: 0.5, Surrogate: 4}
 }
 
+// DefaultFewerSteps are the shares of the steps that a schedule may run instead of all in mode ecadx, descending.
+func DefaultFewerSteps() []float64 { return []float64{0.75, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15} }
+
 // NewStructured returns the algorithm for schedules of a shape, or an error that wraps ErrConfig and names the setting out of range.
 func NewStructured(shape schedule.Shape, cfg StructuredConfig) (*Structured, error) {
 	a := &Structured{shape: shape, cfg: cfg, steps: append([]int{shape.Steps}, cfg.FewerSteps...), seen: make(map[string]bool)}

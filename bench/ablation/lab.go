@@ -101,7 +101,7 @@ func openLab(ctx context.Context, cfg settings, state string, threads int) (l *l
 	if l.seeds, err = heuristics(l.shape); err != nil {
 		return l, err
 	}
-	for _, share := range fewerSteps {
+	for _, share := range ga.DefaultFewerSteps() {
 		short := l.model.Shape(int(math.Round(share * float64(cfg.Steps))))
 		s, err := schedule.New(short)
 		if err != nil {
@@ -111,9 +111,6 @@ func openLab(ctx context.Context, cfg settings, state string, threads int) (l *l
 	}
 	return l, l.findDrift(ctx)
 }
-
-// fewerSteps are the default of the key search.fewer_steps.
-var fewerSteps = []float64{0.75, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15}
 
 func (l *lab) close() error {
 	var errs []error

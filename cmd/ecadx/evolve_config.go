@@ -99,7 +99,7 @@ type latencySection struct {
 func defaultEvolveConfig() evolveConfig {
 	return evolveConfig{
 		Model:  modelSection{Path: dit.DefaultModel, Device: "auto", DType: "auto", Steps: defaultSteps},
-		Search: searchSection{Mode: ga.ModeECADX.String(), Population: 20, Generations: 12, Crossover: 0.7, Points: 4, ChildProb: 0.7, BitProb: 0.01, Operators: structuredOperators, FewerSteps: []float64{0.75, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15}, Surrogate: 4, Tree: true, MinDiff: 1},
+		Search: searchSection{Mode: ga.ModeECADX.String(), Population: 20, Generations: 12, Crossover: 0.7, Points: 4, ChildProb: 0.7, BitProb: 0.01, Operators: structuredOperators, FewerSteps: ga.DefaultFewerSteps(), Surrogate: 4, Tree: true, MinDiff: 1},
 		Objectives: objectiveSection{Quality: "psnr", Cost: string(costMACs), Baselines: []string{"fora:2", "fora:3", "fora:4", "fora:5",
 			"steps:0.5", "steps:0.35", "steps:0.25", "random:0.526:7", "random:0.789:7"}},
 		Prompts: promptSection{Builtin: true, Count: 24, ImagesPerPrompt: 1, HeldOut: 64, Confirm: 24},
